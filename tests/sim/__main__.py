@@ -2,13 +2,16 @@
 
 python -m tests.sim --seed 17          replay a seed, to the letter
 python -m tests.sim --hours 1000       simulate so many hours, from --first on
+python -m tests.sim --hosts 3          with so many hosts on a PostgreSQL server
 """
 
 import argparse
+import functools
 import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from tests.sim.model import Broken
 from tests.sim.simulation import Simulation
@@ -19,18 +22,30 @@ def main() -> int:
     options.add_argument("--seed", type=int, help="simulate this one")
     options.add_argument("--first", type=int, default=1, help="the first seed of many")
     options.add_argument("--hours", type=float, help="simulate so many hours in all")
+    options.add_argument("--hosts", type=int, help="with so many hosts on PostgreSQL")
     options.add_argument("--seconds", type=float, help="for so many seconds of processor")
     options.add_argument("--story", action="store_true", help="tell all of it, whatever comes")
     given = options.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts have an order of their own
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]])
+    if given.hosts is None:
+        return simulate(Simulation, given)
+    from tests.sim.hosts import HostsSimulation, prepared_cluster  # not everywhere is PostgreSQL
+
+    with prepared_cluster() as cluster:
+        make = functools.partial(HostsSimulation, count=given.hosts, cluster=cluster)
+        return simulate(make, given)
+
+
+def simulate(make: Callable[[int], Simulation], given: argparse.Namespace) -> int:
+    """Simulate seeds as the options say."""
     began, cpu = time.perf_counter(), time.process_time()
     seed = given.first if given.seed is None else given.seed
     hours, count = 0.0, 0
     totals: Counter[str] = Counter()
     while True:
-        simulation = Simulation(seed)
+        simulation = make(seed)
         try:
             simulation.run()
         except Broken as broken:

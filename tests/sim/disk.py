@@ -24,6 +24,7 @@ class Fate(Enum):
     LOCKED = auto()  # it can't begin
     FULL = auto()  # it can't be written
     KEPT = auto()  # it is said to have failed, and is there
+    LATE = auto()  # it is given up, and is there later: a server may wait for its standby
     CRASH_BEFORE = auto()
     CRASH_AFTER = auto()
 

@@ -28,6 +28,7 @@ class Run:
     began_s: float
     succeeds: bool
     life: int  # of the daemon that began it
+    host: int  # where it runs
     ended_s: float | None = None
     succeeded_s: float | None = None
     over: "asyncio.Future[None] | None" = None  # the daemon that waits for it
@@ -50,10 +51,12 @@ class Script:
     slow: float = 0.0  # how many take long
     runs: list[Run] = field(default_factory=list)
     life: int = 0
+    host: int = 0
 
     @property
     def running(self) -> list[Run]:
-        return [run for run in self.runs[-200:] if run.ended_s is None]
+        """What runs on this host."""
+        return [run for run in self.runs[-200:] if run.ended_s is None and run.host == self.host]
 
     def start(self, invocation: Invocation) -> tuple[Run, Result]:
         told = invocation.environment
@@ -68,6 +71,7 @@ class Script:
             began_s=self.time.now_s,
             succeeds=result.outcome is AttemptOutcome.SUCCEEDED,
             life=self.life,
+            host=self.host,
         )
         self.runs.append(run)
         self.begins(run)

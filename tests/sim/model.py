@@ -5,11 +5,9 @@ operators did) and reads the database by a connection of its own. It raises Brok
 """
 
 import itertools
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from premblyd.config.models import Action, Config
@@ -51,7 +49,7 @@ class Broken(KeyboardInterrupt):
 class Model:
     """The world's memory, and the questions it asks of the database."""
 
-    path: Path
+    connection: Any  # its own to the database
     time: Time
     settings: Config
     posts: list[Post] = field(default_factory=list)
@@ -75,13 +73,12 @@ class Model:
     def __post_init__(self) -> None:
         self.actions: dict[str, Action] = {each.name: each for each in self.settings.actions}
         self._by_event: dict[int, Post] = {}
-        self._connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, values).fetchall()
+        return self.connection.execute(sql, values).fetchall()
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     def require(self, holds: object, promise: str, *about: object) -> None:
         self.checks[promise.partition(":")[0]] += 1
@@ -97,7 +94,7 @@ class Model:
                 ("attempt", "delivery_id"),
                 ("inquiry", "delivery_id"),
             ):
-                cursor = self._connection.execute(
+                cursor = self.connection.execute(
                     f"SELECT * FROM {table} WHERE {column} = ?",
                     [delivery],
                 )
@@ -377,7 +374,7 @@ class Model:
         for event, post in self._by_event.items():
             self._look_at_event(event, post)
         twice = self.rows(
-            "SELECT id FROM event WHERE body IS NOT NULL GROUP BY body HAVING count(*) > 1"
+            "SELECT min(id) FROM event WHERE body IS NOT NULL GROUP BY body HAVING count(*) > 1"
         )
         self.require(not twice, "one body is stored once", *map(e, itertools.chain(*twice)))
         forged = [post.body for post in self.posts if not post.signed]
@@ -415,7 +412,7 @@ class Model:
         does not confirm it; and skipped only when another has succeeded in its place."""
         rows = self.rows(
             "SELECT delivery.id, action, event_id, confirmed_at_ms, last_error,"
-            " sum(coalesce(outcome, '') IN ('failed', 'timed_out') OR coalesce(error, ?) = ?),"
+            " count(*) FILTER (WHERE outcome IN ('failed', 'timed_out') OR coalesce(error, ?) = ?),"
             " max(coalesce(exit_code, 0)) FROM delivery LEFT JOIN attempt"
             " ON delivery_id = delivery.id WHERE state = 'dead' GROUP BY delivery.id",
             CRASHED,  # of one that was erased nothing is told
@@ -480,8 +477,8 @@ class Model:
         """Every run has its row, no delivery more failures than attempts, and none is left open."""
         rows = self.rows(
             "SELECT delivery.id, delivery.action, state, attempt_count, count(attempt.id),"
-            " sum(coalesce(outcome IN ('failed', 'timed_out'), 0)),"
-            " sum(attempt.id IS NOT NULL AND outcome IS NULL)"
+            " count(*) FILTER (WHERE outcome IN ('failed', 'timed_out')),"
+            " count(*) FILTER (WHERE attempt.id IS NOT NULL AND outcome IS NULL)"
             " FROM delivery LEFT JOIN attempt ON delivery_id = delivery.id GROUP BY delivery.id"
         )
         runs = Counter(run.delivery for run in self.runs)
@@ -503,7 +500,8 @@ class Model:
             "WITH RECURSIVE held(id) AS (SELECT id FROM delivery WHERE state = 'dead'"
             " AND blocks_order UNION SELECT delivery.id FROM delivery JOIN held"
             " ON waits_for_id = held.id) SELECT id, event_id, state, action, last_error"
-            " FROM delivery WHERE state IN ('pending', 'running') AND id NOT IN held"
+            " FROM delivery WHERE state IN ('pending', 'running')"
+            " AND id NOT IN (SELECT id FROM held)"
         )
 
     def awaited(self) -> list[tuple[Any, ...]]:

@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import shutil
+import sqlite3
 import sys
 import tempfile
 import warnings
@@ -43,7 +44,6 @@ from tests.support.webhooks import KEY, PATH
 
 FOLDER = Path("/dev/shm")
 DAY_S = 86_400.0
-QUIET_S = 20 * 60.0  # after all has ended
 SEEN_S = 30.0  # after which the daemon has followed a jump of the clock
 ENOUGH = 30  # lines of a story
 LONGEST_S, AWAITED_S = 0.5 * DAY_S, 1.5 * DAY_S  # until it must have; and what is awaited
@@ -94,10 +94,14 @@ class _Server:
 class Simulation:
     """What a seed makes. `hours`: of true time, before it gets quiet."""
 
+    KINDS = ("crashes", "disk", "clock", "api", "hooks", "operator", "erase", "reboots", "stop")
+    HOURS = (0.3, 0.3, 1.5, 3.0)
+    QUIET_S = 20 * 60.0  # after all has ended
+
     def __init__(self, seed: int, hours: float | None = None) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        self.hours = hours or self.rng.choice((0.3, 0.3, 1.5, 3.0))
+        self.hours = hours or self.rng.choice(self.HOURS)
         self.time = Time()
         self.story: deque[tuple[float, str, frozenset[str]]] = deque(maxlen=200_000)
         self.counts: Counter[str] = Counter()
@@ -136,46 +140,64 @@ class Simulation:
                 gc.enable()
 
     def _run_in(self, folder: Path) -> None:
-        path = folder / "premblyd.yaml"
-        path.write_text(json.dumps(self._configuration()))
-        self.settings, self.config_path = load_config(path), path
-        self.place: Path = self.settings.database  # type: ignore[assignment]
-        opening.prepare(self.place)
-        self.disk = Disk(self.rng)
-        self.disk.told = lambda fate: self.tell(f"the next commit: {fate.name}")
+        self.engines: list[SqliteEngine] = []
         self.api = Api(self.time, self.rng, self.tell)
         self.api.sleep = asyncio.sleep
         self.script = Script(self.time, self.rng, self._begins, self._ended)
-        self.model = Model(self.place, self.time, self.settings)
+        self.model = self._open(folder)
         self.model.given = self.api.given
-        self.disk.committed = self.model.committed
-        self.engines: list[SqliteEngine] = []
         try:
             with self._instead_of_the_machine():
                 self._plan()
-                while not self._live():
-                    self._wait_for_the_next_life()
+                self._go_on()
         except Broken as broken:
             broken.record = self.model.record_of(broken.about)
             raise
         finally:
             self.model.close()
-            for engine in self.engines:
-                engine.close()
+            self._close()
+
+    def _open(self, folder: Path) -> Model:
+        """Make the database; return who looks into it."""
+        path = folder / "premblyd.yaml"
+        path.write_text(json.dumps(self._configuration()))
+        self.settings, self.config_path = load_config(path), path
+        self.place: Any = self.settings.database
+        opening.prepare(self.place)
+        self.disk = Disk(self.rng)
+        self.disk.told = lambda fate: self.tell(f"the next commit: {fate.name}")
+        connection = sqlite3.connect(f"file:{self.place}?mode=ro", uri=True)
+        model = Model(connection, self.time, self.settings)
+        self.disk.committed = model.committed
+        return model
+
+    def _go_on(self) -> None:
+        while not self._live():
+            self._wait_for_the_next_life()
+
+    def _close(self) -> None:
+        for engine in self.engines:
+            engine.close()
+
+    def _own_parts(self) -> dict[str, Any]:
+        """Return what the daemon has instead of its parts that reach the machine."""
+        backend = type("OwnBackend", (Backend,), {"disk": self.disk, "engines": self.engines})
+        return {
+            "backend": backend,
+            "Writer": type("OwnWriter", (InlineWriter,), {"disk": self.disk}),
+            "find_marks": lambda: {run.mark for run in self.script.running},
+            "kill_marked": self.script.kill_marked,
+        }
 
     @contextlib.contextmanager
     def _instead_of_the_machine(self) -> Iterator[None]:
-        backend = type("OwnBackend", (Backend,), {"disk": self.disk, "engines": self.engines})
-        runner = type("OwnRunner", (Runner,), {"script": self.script})
         server = _Server()
+        runner = type("OwnRunner", (Runner,), {"script": self.script})
         own: Any = {
-            "backend": backend,
-            "Writer": type("OwnWriter", (InlineWriter,), {"disk": self.disk}),
+            **self._own_parts(),
             "listening": SimpleNamespace(listen=lambda _: server),
             "make_server": lambda _: server,
             "presence": mock.MagicMock(),
-            "find_marks": lambda: {run.mark for run in self.script.running},
-            "kill_marked": self.script.kill_marked,
             "random": SimpleNamespace(Random=lambda: random.Random(self.seed)),
         }
         with contextlib.ExitStack() as patched:
@@ -199,7 +221,8 @@ class Simulation:
         if event in OWN_FAULTS:
             raise Broken(f"the daemon has no fault of its own: {event} {fields.get('cause')!r}")
         if event in ("clock.jumped", "attempt.lease_lost", "daemon.was_down", "pending.given_up"):
-            self.tell(f"the log: {event} {dict(fields)}", d(fields.get("delivery")))
+            told = {name: value for name, value in fields.items() if name != "reference"}  # salted
+            self.tell(f"the log: {event} {told}", d(fields.get("delivery")))
 
     # Lives
 
@@ -307,18 +330,7 @@ class Simulation:
     def _plan(self) -> None:
         rng, length_s = self.rng, self.hours * 3600
         # Not each kind of fault in each world: what one hides another shows.
-        kinds_ = (
-            "crashes",
-            "disk",
-            "clock",
-            "api",
-            "hooks",
-            "operator",
-            "erase",
-            "reboots",
-            "stop",
-        )
-        self.faults = {kind: rng.random() < 0.45 for kind in kinds_}
+        self.faults = {kind: rng.random() < 0.45 for kind in self.KINDS}
         self.tell(f"faults: {', '.join(kind for kind, is_on in self.faults.items() if is_on)}")
         if self.faults["hooks"]:
             self.script.bad = rng.choice((0.1, 0.4, 0.8))
@@ -333,15 +345,7 @@ class Simulation:
             self.api.people[person.reference] = person
             self._plan_posts(person, at_s, number)
         count = round(6 + 6 * self.hours)
-        for kind, fault in {
-            "crashes": self._crash_soon,
-            "disk": self._disk_fails,
-            "clock": self._clock_is_set,
-            "api": self._api_changes,
-            "operator": self._somebody_operates,
-            "erase": self._somebody_is_erased,
-            "stop": self._stop_daemon,
-        }.items():
+        for kind, fault in self._faults().items():
             if self.faults[kind]:
                 for _ in range(rng.randint(1, count)):
                     at_s = rng.choice(self._busy) if rng.random() < 0.7 else length_s * rng.random()
@@ -350,6 +354,18 @@ class Simulation:
         for minutes in range(10, round(length_s / 60), 20):
             self.time.at(minutes * 60, self._look)
         self.time.at(length_s, self._be_quiet)
+
+    def _faults(self) -> dict[str, Callable[[], None]]:
+        """Return what happens now and then of the kinds of faults."""
+        return {
+            "crashes": self._crash_soon,
+            "disk": self._disk_fails,
+            "clock": self._clock_is_set,
+            "api": self._api_changes,
+            "operator": self._somebody_operates,
+            "erase": self._somebody_is_erased,
+            "stop": self._stop_daemon,
+        }
 
     def _look(self) -> None:
         self.model.look()
@@ -478,9 +494,9 @@ class Simulation:
         rng = self.rng
         match rng.randrange(4):
             case 0:
-                self.time.wall_stands = not self.time.wall_stands
+                self.time.own.wall_stands = not self.time.own.wall_stands
                 self.tell(
-                    "the wall's clock stands still" if self.time.wall_stands else "it goes on"
+                    "the wall's clock stands still" if self.time.own.wall_stands else "it goes on"
                 )
             case 1:
                 sleep_s = rng.choice((5, 300, 5000))
@@ -489,7 +505,7 @@ class Simulation:
             case _:
                 by_s = rng.choice((1, -1)) * rng.choice((3, 100, 4000, 90_000, 40_000_000))
                 self.tell(f"the wall's clock is set by {by_s} s")
-                self.time.wall_ns += by_s * 10**9
+                self.time.own.wall_ns += by_s * 10**9
                 self.model.clock_jumped_s = self.time.now_s
 
     def _api_changes(self) -> None:
@@ -581,7 +597,7 @@ class Simulation:
         self._mend_disk()
         self.api.mode = "well"
         self.script.bad = self.script.slow = self.script.lacks = 0
-        self.time.wall_stands = False
+        self.time.own.wall_stands = False
         with contextlib.closing(connect_operator(self.place)) as database:
             for name in [*self.model.paused]:
                 self._resume(database, name)
@@ -606,7 +622,7 @@ class Simulation:
             )  # fmt: skip
         elif self._ended_s is None:
             self._ended_s = now_s
-        elif now_s - self._ended_s > QUIET_S and self.stop is not None:
+        elif now_s - self._ended_s > self.QUIET_S and self.stop is not None:
             self.model.at_the_end(now_s - self._quiet_since)
             if not self.model.lost_jump:
                 self.model.pending_was_settled(self._quiet_since)

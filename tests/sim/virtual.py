@@ -7,6 +7,7 @@ does not (monotonic); and the wall's, which can be set, and stand still.
 import asyncio
 import heapq
 import itertools
+import math
 import os
 import random
 import selectors
@@ -29,15 +30,28 @@ class Crash(KeyboardInterrupt):
     no other exception out of a task.)"""
 
 
+class Clocks:
+    """What the clocks of one machine say."""
+
+    def __init__(self) -> None:
+        self.boot_ns = self.mono_ns = 3600 * SECOND
+        self.wall_ns = BEGIN_NS
+        self.wall_stands = self.is_asleep = False
+
+    def advance(self, ns: int, *, asleep: bool) -> None:
+        self.boot_ns += ns
+        self.mono_ns += 0 if asleep or self.is_asleep else ns
+        self.wall_ns += 0 if self.wall_stands else ns
+
+
 class Time:
-    """All clocks, and what happens in the world at which time."""
+    """All clocks, and what happens in the world at which time. `own`: of the machine that is at
+    work now."""
 
     def __init__(self) -> None:
         self.true_ns = 0  # nobody sees it
-        self.boot_ns = 3600 * SECOND
-        self.mono_ns = 3600 * SECOND
-        self.wall_ns = BEGIN_NS
-        self.wall_stands = False
+        self.own = Clocks()
+        self.machines = [self.own]
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._count = itertools.count()
 
@@ -54,9 +68,8 @@ class Time:
     def advance(self, ns: int, *, asleep: bool = False) -> None:
         """Let time pass."""
         self.true_ns += ns
-        self.boot_ns += ns
-        self.mono_ns += 0 if asleep else ns
-        self.wall_ns += 0 if self.wall_stands else ns
+        for clocks in self.machines:
+            clocks.advance(ns, asleep=asleep)
 
     def pass_until(self, true_ns: int) -> bool:
         """Go on to the next thing in the world, if it is not after this, and let it happen; else to
@@ -70,7 +83,7 @@ class Time:
         return True
 
     def restart_machine(self) -> None:
-        self.boot_ns = self.mono_ns = 20 * SECOND
+        self.own.boot_ns = self.own.mono_ns = 20 * SECOND
 
     @contextmanager
     def instead_of_real(self, rng: random.Random) -> Iterator[None]:
@@ -78,15 +91,15 @@ class Time:
 
         def clock_ns(which: int) -> int:
             if which == time.CLOCK_REALTIME:
-                return self.wall_ns
-            return self.boot_ns if which == time.CLOCK_BOOTTIME else self.mono_ns
+                return self.own.wall_ns
+            return self.own.boot_ns if which == time.CLOCK_BOOTTIME else self.own.mono_ns
 
         fakes: Any = {
-            "monotonic": lambda: self.mono_ns / SECOND,
-            "monotonic_ns": lambda: self.mono_ns,
-            "perf_counter": lambda: self.mono_ns / SECOND,
-            "time": lambda: self.wall_ns / SECOND,
-            "time_ns": lambda: self.wall_ns,
+            "monotonic": lambda: self.own.mono_ns / SECOND,
+            "monotonic_ns": lambda: self.own.mono_ns,
+            "perf_counter": lambda: self.own.mono_ns / SECOND,
+            "time": lambda: self.own.wall_ns / SECOND,
+            "time_ns": lambda: self.own.wall_ns,
             "clock_gettime": lambda which: clock_ns(which) / SECOND,
             "clock_gettime_ns": clock_ns,
             "sleep": lambda _: None,
@@ -130,15 +143,15 @@ class _Selector(selectors.SelectSelector):
 class Loop(asyncio.SelectorEventLoop):
     """One life of the daemon: no thread, no socket, no real time."""
 
-    def __init__(self, at: Time) -> None:
-        self._time = at
-        super().__init__(_Selector(at))
+    def __init__(self, at: Time, selector: selectors.BaseSelector | None = None) -> None:
+        self._clocks = at.own
+        super().__init__(selector or _Selector(at))
         self._clock_resolution = 1e-9
         self._ready = _Ready()
         self.set_exception_handler(lambda *_: None)
 
     def time(self) -> float:
-        return self._time.mono_ns / SECOND
+        return self._clocks.mono_ns / SECOND
 
     def kill_soon(self, callbacks: int) -> None:
         """Kill the process after so many callbacks."""
@@ -169,3 +182,30 @@ class Loop(asyncio.SelectorEventLoop):
         self._ready.clear()
         self._scheduled.clear()  # type: ignore[attr-defined]
         self.close()
+
+
+class _Never(selectors.SelectSelector):
+    """Watches nothing, and waits for nothing."""
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        return []
+
+
+class TurnLoop(Loop):
+    """The loop of one of several daemons: it lives by `turn`, and others let time pass."""
+
+    def __init__(self, at: Time) -> None:
+        super().__init__(at, _Never())
+        self._clock_resolution = 0.0  # who wakes early by less than a nanosecond waits again
+
+    def waits_ns(self) -> int | None:
+        """Return in how long it has something to do; None: when somebody else gives it some."""
+        timers: list[Any] = self._scheduled  # type: ignore[attr-defined]
+        if self._ready or not timers:
+            return 0 if self._ready else None
+        left_s = timers[0].when() - self.time()
+        return max(1, math.ceil(left_s * SECOND)) if left_s >= 0 else 0
+
+    def turn(self) -> None:
+        """Run what is to run now."""
+        self._run_once()  # type: ignore[attr-defined]

@@ -174,16 +174,21 @@ def of_session() -> tuple[Cluster, str]:
         if not (folder / "ready").exists():
             cluster.create(**FAST)
             cluster.start()
-            with cluster.connect() as connection:
-                # Most servers sort as people do, not by bytes.
-                has_icu = connection.info.server_version >= 150_000
-                locale = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if has_icu else ""
-                connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 {locale}")
-            PostgresqlBackend(Server(cluster.url(TEMPLATE))).prepare()
-            with cluster.connect(TEMPLATE) as connection:
-                connection.execute("UPDATE record SET digest_key = %s", [DIGEST_KEY])
+            make_template(cluster)
             (folder / "ready").touch()
     return cluster, TEMPLATE
+
+
+def make_template(cluster: Cluster) -> None:
+    """Make the database with the schema, to be copied."""
+    with cluster.connect() as connection:
+        # Most servers sort as people do, not by bytes.
+        has_icu = connection.info.server_version >= 150_000
+        locale = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if has_icu else ""
+        connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 {locale}")
+    PostgresqlBackend(Server(cluster.url(TEMPLATE))).prepare()
+    with cluster.connect(TEMPLATE) as connection:
+        connection.execute("UPDATE record SET digest_key = %s", [DIGEST_KEY])
 
 
 @contextlib.contextmanager

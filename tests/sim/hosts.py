@@ -1,0 +1,342 @@
+"""A simulation with several hosts: daemons on one PostgreSQL database, each with its own machine,
+clocks, commits and way to the server. They take turns, by the seed."""
+
+import asyncio
+import contextlib
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psycopg
+from greenlet import GreenletExit
+
+from premblyd.config.load import load_config
+from premblyd.daemon import Daemon
+from premblyd.features.postgresql import engine, membership, opening, schema, transaction
+from premblyd.features.postgresql.pieces import Pieces
+from premblyd.ground.errors import PremblydError
+from premblyd.queue import identity
+from premblyd.receive.server import Receiver
+from tests.sim import server
+from tests.sim.disk import Disk
+from tests.sim.hostsmodel import HostsModel
+from tests.sim.model import Broken
+from tests.sim.simulation import Simulation
+from tests.sim.virtual import BEGIN_NS, Clocks, Crash, TurnLoop
+from tests.sim.world import Post
+from tests.support import postgresql
+
+ORPHANS_EVERY_S = 20.0  # that is looked for now and then
+TURNS = 50_000  # at one moment: then it is a loop without end
+
+
+class Host:
+    """A machine, and the lives of its daemon."""
+
+    def __init__(self, sim: "HostsSimulation", number: int, path: Path) -> None:
+        self.sim, self.number, self.path = sim, number, path
+        self.name = f"host-{number}"
+        self.rng, self.server = sim.rng, sim.server
+        self.settings = load_config(path)
+        self.clocks = Clocks()
+        sim.time.machines.append(self.clocks)
+        self.machine = f"{self.name}-1"
+        self.disk = Disk(sim.rng)
+        self.disk.told = lambda fate: sim.tell(f"{self.name}: the next commit: {fate.name}")
+        self.loop: TurnLoop | None = None
+        self.life = 0
+        self.is_cut = self.is_frozen = False
+        self.slow_s = 0.0
+        self.open: set[Any] = set()  # transactions
+        self.engines: list[server.Engine] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self.daemon: Daemon | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.receiver: Receiver | None = None
+        self.stop: asyncio.Future[bool] | None = None
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let this host be the one whose code runs."""
+        loop, before = asyncio._get_running_loop(), self.sim.current
+        self.take()
+        asyncio._set_running_loop(self.loop)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(loop)
+            before.take()
+
+    def take(self) -> None:
+        """Be the host at which the world does what it does next."""
+        self.sim.current, self.sim.time.own = self, self.clocks
+        self.sim.script.host, self.sim.script.life = self.number, self.life
+
+    def new_engine(self) -> server.Engine:
+        self.engines.append(server.Engine(self))
+        return self.engines[-1]
+
+    def finishes_late(self, transaction: Any) -> None:
+        """Have the server go on with a transaction that this host has given up."""
+        self.sim.late.append(transaction)
+        self.sim.time.at(self.rng.choice((0.5, 3.0, 20.0)), lambda: self.sim.finish(transaction))
+
+    # Its lives
+
+    def start(self) -> None:
+        if self.loop is not None:
+            return
+        self.new_life()
+        self.take()
+        self.loop = TurnLoop(self.sim.time)
+        self.sim.counts["lives"] += 1
+        self.sim.tell(f"{self.name} starts")
+        with self.at_work():
+            self.daemon = Daemon(self.settings, self.path)
+            self.task = self.loop.create_task(self._serve(self.daemon))
+
+    def new_life(self) -> None:
+        """What ran until now may run again: nobody heard of its end."""
+        self.sim.lives += 1
+        self.life = self.sim.lives
+
+    async def _serve(self, daemon: Daemon) -> None:
+        async with daemon:
+            self.receiver = daemon._receiver
+            self.stop = asyncio.get_running_loop().create_future()
+            await self.stop
+            self.receiver = None
+
+    def waits_ns(self) -> int | None:
+        return None if self.loop is None or self.is_frozen else self.loop.waits_ns()
+
+    def turn(self) -> None:
+        """Let it go on until all that is to be done now is."""
+        assert self.loop is not None
+        assert self.task is not None
+        try:
+            with self.at_work():
+                self.loop.turn()
+            if not self.task.done():
+                return
+            self.task.result()
+            self.sim.tell(f"{self.name} has stopped")
+        except Crash:
+            self.sim.counts["crashes"] += 1
+            self.sim.tell(f"{self.name} is killed")
+        except PremblydError as error:
+            self.sim.tell(f"{self.name} does not start: {error}")
+            if "part of the daemon failed" in str(error):
+                raise Broken("no part of the daemon fails") from None
+        self.end()
+
+    def kill(self) -> None:
+        if self.loop is not None:
+            self.sim.counts["crashes"] += 1
+            self.sim.tell(f"{self.name} is killed")
+            self.end()
+
+    def end(self) -> None:
+        """Leave nothing of the daemon but its hooks."""
+        assert self.loop is not None
+        loop, self.loop = self.loop, None
+        for each in [*self.open]:
+            with contextlib.suppress(Crash), self.at_work():
+                each.throw(Crash)
+        self.open.clear()
+        with self.at_work():
+            loop.throw_away()
+        for engine_ in self.engines:
+            engine_.close()
+        self.engines.clear()
+        self._forget()
+        self.disk.next_fates.clear()
+        self.sim.ended(self)
+
+
+def _of_current(name: str) -> Any:
+    return property(lambda sim: getattr(sim.current, name, None), lambda *_: None)
+
+
+class HostsSimulation(Simulation):
+    """See Simulation: of several hosts. `cluster`: a PostgreSQL server, which nobody else uses."""
+
+    KINDS = ("crashes", "api", "hooks", "operator", "stop")
+    HOURS = (0.05, 0.1, 0.2)
+    QUIET_S = 120.0
+    current: Any = None  # the host that is at work
+    loop, receiver = _of_current("loop"), _of_current("receiver")
+    stop, disk = _of_current("stop"), _of_current("disk")
+
+    def __init__(
+        self, seed: int, count: int, cluster: postgresql.Cluster, hours: float | None = None
+    ) -> None:
+        super().__init__(seed, hours)
+        self.count, self.cluster = count, cluster
+        self.hosts: list[Host] = []
+        self.late: list[Any] = []
+        self.lives = 0
+        self.is_over = False
+        self.overtaking = 0.0
+        self._parts = 0
+
+    @property
+    def server_ms(self) -> int:
+        return (BEGIN_NS + self.time.true_ns) // 1_000_000
+
+    def _machine(self) -> str:
+        return str(self.current.machine)
+
+    def _open(self, folder: Path) -> HostsModel:
+        self.server = self.place = postgresql.new_database(self.cluster, postgresql.TEMPLATE)
+        configuration = self._configuration() | {"database": self.server.url}
+        configuration.pop("retention", None)
+        if "pending" in configuration:
+            configuration["pending"] = {"ask": ["10s", "1m"], "give_up": "5m"}
+        for action in configuration["actions"]:
+            action["retry"]["max_delay"] = "1m"
+        self.lost_after_s = self.rng.choice((20, 30, 60))
+        self.time.machines.clear()
+        for number in range(1, self.count + 1):
+            own = {"name": f"host-{number}", "lost_after": f"{self.lost_after_s}s"}
+            path = folder / f"{number}.yaml"
+            path.write_text(json.dumps(configuration | {"hosts": own}))
+            self.hosts.append(Host(self, number, path))
+        self.current, self.settings = self.hosts[0], self.hosts[0].settings
+        self.link = psycopg.connect(self.server.url, autocommit=True)
+        self.link.execute("SET lock_timeout = '20ms'")
+        return HostsModel(
+            psycopg.connect(self.server.url, autocommit=True), self.time, self.settings
+        )
+
+    def _own_parts(self) -> dict[str, Any]:
+        def of_current(kind: type) -> Callable[..., Any]:
+            return lambda *given: type("Own", (kind,), {"host": self.current})(*given)  # noqa: PLW0108 (who is current then)
+
+        return {"backend": of_current(server.Backend), "Writer": of_current(server.Writer)}
+
+    @contextlib.contextmanager
+    def _instead_of_the_machine(self) -> Iterator[None]:
+        own_send = functools.partialmethod(server.send, real=Pieces.send, sim=self)
+        with contextlib.ExitStack() as patched:
+            patched.enter_context(super()._instead_of_the_machine())
+            for place, name, value in (
+                (engine, "SHORT_LOCK_WAIT", "20ms"),
+                (transaction, "take_part", self._take_part),
+                (Pieces, "send", own_send),
+                (identity, "is_dead", lambda _: True),  # one of this place, whose successor asks
+                (opening, "NOW_MS", _Now(self)),
+                (membership, "ORPHANS_EVERY_S", ORPHANS_EVERY_S),
+                *((module, "bounded", _unbounded) for module in (opening, schema)),
+            ):
+                patched.enter_context(mock.patch.object(place, name, value))
+            yield
+
+    def _take_part(self, connection: Any) -> int:
+        self._parts = (self._parts + 1) % transaction.PARTS
+        connection.execute("SELECT set_config('premblyd.part', %s, false)", [str(self._parts)])
+        return self._parts
+
+    # Turns
+
+    def _go_on(self) -> None:
+        for host in self.hosts:
+            self.time.at(self.rng.uniform(0, 1), host.start)
+        count, at_ns = 0, -1
+        try:
+            while not self.is_over:
+                waits = {host: host.waits_ns() for host in self.hosts}
+                able = [host for host, wait_ns in waits.items() if wait_ns == 0]
+                if able:
+                    self.rng.choice(able).turn()
+                    count = count + 1 if at_ns == self.time.true_ns else 0
+                    at_ns = self.time.true_ns
+                    self.model.require(count < TURNS, "nothing goes round for ever")
+                    continue
+                least_ns = min((each for each in waits.values() if each), default=60 * 10**9)
+                self.time.pass_until(self.time.true_ns + least_ns)
+        finally:
+            self.is_over = True
+            for host in self.hosts:
+                if host.loop is not None:
+                    host.end()
+            for transaction_ in self.late:
+                transaction_.throw(GreenletExit)
+
+    def _close(self) -> None:
+        self.link.close()
+        with self.cluster.connect() as connection:
+            name = self.server.url.partition("@/")[2].partition("?")[0]
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    def committed(self, host: Host) -> None:
+        self.model.committed()
+
+    def finish(self, transaction_: Any) -> None:
+        self.late.remove(transaction_)
+        self.tell("the server ends a transaction that was given up")
+        transaction_.switch()
+
+    def ended(self, host: Host) -> None:
+        """Start it again some time."""
+        down_s = self.rng.choice((0.2, 3.0, 30.0, 300.0)) if not self.is_quiet else 1.0
+        if not self.is_over:
+            self.time.at(down_s, host.start)
+
+    def announce(self, by: Host) -> None:
+        for host in self.hosts:
+            if host is not by and host.daemon is not None and not host.is_cut:
+                beacon: Any = host.daemon._membership._beacon  # type: ignore[union-attr]
+                self.time.at(self.rng.choice((0.001, 0.05, 0.5)), functools.partial(_hear, beacon))
+
+    # What happens in the world
+
+    def _faults(self) -> dict[str, Callable[[], None]]:
+        return {
+            "crashes": self._crash_soon,
+            "api": self._api_changes,
+            "operator": self._somebody_operates,
+            "stop": self._stop_daemon,
+        }
+
+    def _send(self, post: Post) -> None:
+        with self.rng.choice(self.hosts).at_work():
+            super()._send(post)
+
+    def _is_over(self) -> None:
+        self.hosts[0].take()
+        super()._is_over()
+        self.is_over = bool(self.stop and self.stop.done())
+
+
+@contextlib.contextmanager
+def prepared_cluster() -> Iterator[postgresql.Cluster]:
+    """A server for simulations. What it does by itself could change the order of rows."""
+    with postgresql.cluster(**postgresql.FAST, autovacuum="off") as cluster:
+        cluster.start()
+        postgresql.make_template(cluster)
+        yield cluster
+
+
+def _unbounded(*_: object) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _hear(beacon: server.Beacon) -> None:
+    beacon.has_heard = True
+    beacon.stirred.set()
+
+
+class _Now:
+    """The server's time, as a statement has it."""
+
+    def __init__(self, sim: HostsSimulation) -> None:
+        self._sim = sim
+
+    def __str__(self) -> str:
+        return str(self._sim.server_ms)
