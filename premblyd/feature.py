@@ -16,6 +16,8 @@ none of those that it does not need:
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
+    daemon.py     PARTS: what a running daemon has more (`services.py`)
+                  HOSTS, MEMBERS: what makes it one of several hosts (`queue/member.py`)
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
     troubles.py   TROUBLES: what needs an operator (record/troubles/trouble.py). And what it knows
                   of late and failing deliveries (record/troubles/events.py)

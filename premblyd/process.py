@@ -16,9 +16,10 @@ from types import FrameType
 from typing import Self, TypeVar
 
 from premblyd.config.models import Config
-from premblyd.daemon import SWITCH_S, Daemon
+from premblyd.daemon import Daemon
 from premblyd.ground.errors import ConfigError, PremblydError
 from premblyd.ground.logs import output
+from premblyd.ground.loops import SWITCH_S
 from premblyd.ground.systemd import ServiceManager, watchdog_interval_s
 from premblyd.ground.telemetry import tell
 from premblyd.run.strays import Strays
@@ -154,7 +155,7 @@ async def _reload(asked: Signals, daemon: Daemon, manager: ServiceManager) -> No
     status = None
     try:
         reread = await _beside_the_loop(daemon.read)
-        settings = reread.settings
+        settings = reread.made.settings
         log = settings.log
         output.configure(log.format, log.level, references=settings.logs_references)
         await daemon.reload(reread)

@@ -12,11 +12,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from premblyd.features.watch.counting import Counts, Histogram, Runtime
+from premblyd.features.watch.counting import Counts, Histogram
 from premblyd.features.watch.exporter import Exporter
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
 from premblyd.queue.rejections import REASONS, ConnectionFault
+from premblyd.services import Runtime
 from tests.support.database import away
 from tests.support.jobs import action, endpoint, settings
 from tests.support.pages import PAGES, ROOT, explained
@@ -159,7 +160,7 @@ def test_all_counts_are_there_from_the_start(exporter: Exporter) -> None:
 def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: Exporter) -> None:
     for told in (received(), received(), attempt()):
         exporter.counts.listen(*told)
-    exporter.counts.committed(0.003)
+    exporter.counts.listen("transaction.committed", {"duration_s": 0.003})
     add_many(store, 4, "crm")
     for job in claim(store, crm=2).jobs[:1]:
         finish(store, job, FAILED)

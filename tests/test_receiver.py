@@ -191,7 +191,7 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     well = [(200, b'{"status":"ok"}', None), (200, b"", None)]
     ill = [(503, b'{"error":"Temporarily unavailable"}', "5"), (503, b"", "5")]
     assert said == [*well, *ill, *well]
-    assert len(reception.commits) == 4
+    assert reception.commits == 4
 
 
 async def test_who_asks_for_the_health_at_once_shares_one_commit(

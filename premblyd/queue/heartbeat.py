@@ -135,11 +135,8 @@ class Heartbeat:
         self._machine_start = machine_start() or uuid.uuid4().hex
         self._is_first = not isinstance(clock, SharedClock)
         self._has_ended = False
-        self._may_ask = False
-
-    def configure(self, *, may_ask: bool) -> None:
-        """Whether Prembly can be asked what was missed."""
-        self._may_ask = may_ask
+        # What to do after a downtime that began then.
+        self.remedy: Callable[[str], str] = lambda _: "look at Prembly what came meanwhile"
 
     async def run(self) -> None:
         """Beat until the daemon ends."""
@@ -169,7 +166,7 @@ class Heartbeat:
         gap = await self._writer.call(work, Step.LIFE)
         self._is_first = False
         if gap is not None:
-            _tell_gap(gap, may_ask=self._may_ask)
+            _tell_gap(gap, self.remedy)
 
 
 def machine_time(wall_ms: int, start: str | None) -> MachineTime:
@@ -187,15 +184,12 @@ def machine_start() -> str | None:
     return text.strip().replace("-", "") or None  # systemd writes it without hyphens
 
 
-def _tell_gap(gap: Gap, *, may_ask: bool) -> None:
+def _tell_gap(gap: Gap, remedy: Callable[[str], str]) -> None:
     since = times.iso(gap.from_ms // 1000 * 1000)
-    remedy = (
-        f"premblyd reconcile --since {since} --store" if may_ask else "set `api_key` in `prembly:`"
-    )
     tell(
         "daemon.was_down",
         down_since=since,
         down_until=times.iso(gap.until_ms // 1000 * 1000),
         minutes=(gap.until_ms - gap.from_ms) // 60_000,
-        remedy=remedy,
+        remedy=remedy(since),
     )

@@ -34,33 +34,32 @@ def _lease_ms(action: Action) -> int:
     return action.hook.timeout_ms + LEASE_MARGIN_MS
 
 
-class Actions:
-    """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
-    made beside the loop, and once: no claim looks at them all."""
-
-    def __init__(self, actions: Sequence[Action]) -> None:
-        self.by_name = {action.name: action for action in actions}
-        self.claimable = {action.name: claimable(action, _lease_ms(action)) for action in actions}
-        self.confirm = any(each.confirm for each in self.claimable.values())
-
-
 class Gate(Protocol):
-    """Stands before the hooks of actions with `confirm`: finds out whether an event is true. The
-    daemon puts it there."""
+    """Stands before hooks, and decides about each whether it runs."""
 
     @property
     def room(self) -> int:
         """How many hooks of an action it can decide about now: deliveries beyond that stay in the
         queue."""
 
-    async def judge(self, job: Job, action: Action) -> Job | Result:
-        """Return the job with which the hook may run, which is on record then: its event's facts
-        are as they were confirmed. Or return how the run ends without it. Never raise for an event
-        that is not true."""
+    def is_before(self, action: Action) -> bool:
+        """Return whether it stands before the hook of `action`."""
 
-    def interrupt(self) -> None:
-        """Decide about nothing more: the daemon stops. Who waits gets a result that costs no
-        attempt."""
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        """Return the job with which the hook may run: its event's facts may be others by now. Or
+        return how the run ends without the hook. Never raise for what is against an event."""
+
+
+class Actions:
+    """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
+    made beside the loop, and once: no claim looks at them all."""
+
+    def __init__(self, actions: Sequence[Action], gates: Sequence[Gate] = ()) -> None:
+        self.by_name = {action.name: action for action in actions}
+        before = {a.name: [gate for gate in gates if gate.is_before(a)] for a in actions}
+        self.gates = {name: its for name, its in before.items() if its}  # in their order
+        self.used_gates = {gate for its in self.gates.values() for gate in its}
+        self.claimable = {action.name: claimable(action, _lease_ms(action)) for action in actions}
 
 
 class Dispatcher:
@@ -72,13 +71,11 @@ class Dispatcher:
         runners: Runners,
         clock: Clock,
         rng: random.Random,
-        gate: Gate,
         permits: Permits = lambda *_: Permit(),
     ) -> None:
         self._queue = queue
         self._wake = asyncio.Event()
         self._permits = permits
-        self._gate = gate
         self._runners = runners
         runners.halts.listen(self.wake)
         self._clock = clock
@@ -127,7 +124,6 @@ class Dispatcher:
         """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
         run; their deliveries stay pending."""
         self._stopping = True
-        self._gate.interrupt()
         self.wake()
         async with self._claiming:  # what is claimed by now has an open attempt, and must run
             pass
@@ -190,8 +186,7 @@ class Dispatcher:
             claimed = await self._queue.claim(actions.claimable, room, now_ms)
             self.looked_at_s = boot_s()
             for job in claimed.jobs:
-                gate = self._gate if actions.claimable[job.action].confirm else None
-                self._begin(actions.by_name[job.action], job, gate, asked_at_s)
+                self._begin(actions, job, asked_at_s)
             self._claim_failed = False
         return claimed
 
@@ -202,17 +197,18 @@ class Dispatcher:
             hooks=dict(self._busy),
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
-            confirmable=self._gate.room if self._actions.confirm else 0,
+            confirmable=min((gate.room for gate in self._actions.used_gates), default=0),
             closed=frozenset(self._runners.halts.reasons),
         )
 
-    def _begin(self, action: Action, job: Job, gate: Gate | None, asked_at_s: float) -> None:
+    def _begin(self, actions: Actions, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
         bodiless = job.without_body() if len(job.event.body) > KEPT_BYTES else job
         permit = self._permits(bodiless, asked_at_s)
-        run = self._run(action, job, gate, permit)
+        action = actions.by_name[job.action]
+        run = self._run(action, actions.gates.get(job.action), job, permit)
         job = bodiless
         task = asyncio.create_task(self._work(action, job, run, permit, cost))
         # Counted once it can't fail any more; the task itself begins only later.
@@ -223,9 +219,11 @@ class Dispatcher:
         if action.hook.may_outlast_timeout:
             self._leases[job.delivery_id] = _lease_ms(action)
 
-    async def _run(self, action: Action, job: Job, gate: Gate | None, permit: Permit) -> Result:
-        """Run the hook of `job`, unless its event is not confirmed."""
-        judged = await gate.judge(job, action) if gate else job
+    async def _run(
+        self, action: Action, gates: Sequence[Gate] | None, job: Job, permit: Permit
+    ) -> Result:
+        """Run the hook of `job`, if it passes the gates."""
+        judged = await _judge(gates, job, action) if gates else job
         if isinstance(judged, Result):
             return judged
         run = self._runners.run(action.hook, of_job(judged, permit))
@@ -289,6 +287,16 @@ class Dispatcher:
                 if self._stopping:
                     return False  # the attempt stays open, and runs again after the next start
                 await asyncio.sleep(STORE_PAUSE_S)
+
+
+async def _judge(gates: Sequence[Gate], job: Job, action: Action) -> Job | Result:
+    """Ask one gate after the other. The first result ends it."""
+    for gate in gates:
+        judged = await gate.judge(job, action)
+        if isinstance(judged, Result):
+            return judged
+        job = judged
+    return job
 
 
 def _tell_claim_failed(error: Exception) -> None:

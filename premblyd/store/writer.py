@@ -79,15 +79,13 @@ class _Waiting:
 class Writer:
     """Runs operations on the database of `engine` in a thread of its own."""
 
-    def __init__(self, engine: Engine, committed: Callable[[float], None] = lambda _: None) -> None:
-        """`committed` is told, in the writer's thread, how long a transaction took, in seconds."""
+    def __init__(self, engine: Engine) -> None:
         self._error: str | None = None  # of the last commit
         self._told: str | None = None
         self._failing = FailingSteps()
         self._last_reason: str | None = None
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
-        self._tell_committed = committed
         self.bound: Any = None  # what features do in its transactions: see queue/hooks.py
         self._gathered: list[_Waiting] = []
         self._handing_over = False
@@ -264,7 +262,7 @@ class Writer:
             for waiting in batch:
                 if isinstance(waiting.result, Deferred):
                     waiting.result = waiting.result.read()
-            self._tell_committed(time.perf_counter() - began)
+            tell("transaction.committed", is_logged=False, duration_s=time.perf_counter() - began)
             self._failing.forget()
             self._report(None, is_webhook=any(_step_of(each) is Step.ARRIVALS for each in batch))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from premblyd.features.keeping import erased, erasing, sweeping
+from premblyd.features.keeping import erasing, sweeping
 from tests.store.conftest import place, server
 
 __all__ = ["place", "server"]
@@ -12,6 +12,6 @@ __all__ = ["place", "server"]
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is there who has to go first, and no hook begins late."""
     monkeypatch.setattr(erasing, "GAP_S", 0)
-    monkeypatch.setattr(erased, "NOTICED_S", 0)
+    monkeypatch.setattr(erasing, "NOTICED_S", 0)
     monkeypatch.setattr(sweeping, "GAP_RATIO", 0)
     monkeypatch.setattr(sweeping, "MIN_GAP_BESIDE_S", 0)

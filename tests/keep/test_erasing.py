@@ -11,7 +11,7 @@ import pytest
 from peewee import Model
 
 from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.features.keeping import erased, erasing, holds, personrows
+from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.persons import Named
@@ -207,7 +207,7 @@ def test_a_hook_that_runs_leaves_its_code_alone_and_is_cancelled(
     """The erasure ends when none that was claimed before it can begin any more."""
     waited: list[float] = []
     monkeypatch.setattr(erasing, "time", SimpleNamespace(sleep=waited.append))
-    monkeypatch.setattr(erased, "NOTICED_S", 1.5)
+    monkeypatch.setattr(erasing, "NOTICED_S", 1.5)
     arrive(store, 1, NewDelivery("crm", 3, "wait"))
     other = arrive(store, 2, NewDelivery("crm", 3, "wait"), user_ref="eve")
     arrive(store, 3, NewDelivery("crm", 3, "wait"))

@@ -155,7 +155,7 @@ class Dispatching:
         about = (Inquiries(self.writer), self.queue, Answers(self.writer))
         self.gate = Confirmation(self.inquirer, *about, self.clock)
         parts = (self.queue, self.runners, self.clock)
-        self.dispatcher = Dispatcher(*parts, random.Random(0), self.gate)
+        self.dispatcher = Dispatcher(*parts, random.Random(0))
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
         return self
@@ -169,9 +169,10 @@ class Dispatching:
 
     def configure(self, *actions: Action) -> None:
         self.gate.configure(Settling(settings(actions=actions, prembly=self._prembly)))
-        self.dispatcher.configure(Actions(actions), self.limit, self.max_bytes)
+        self.dispatcher.configure(Actions(actions, [self.gate]), self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float) -> None:
+        self.inquirer.interrupt()
         await self.dispatcher.stop(timeout_s)
         await self._task
 

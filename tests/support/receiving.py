@@ -15,6 +15,7 @@ from tornado.httputil import HTTPHeaders
 from premblyd.config.load import parse_config
 from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
+from premblyd.ground import telemetry
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
 from premblyd.queue.digests import Digests
@@ -40,7 +41,7 @@ class Reception:
     def __init__(self, place: DatabaseAddress, folder: Path) -> None:
         self.place, self.folder = place, folder
         self.woken = 0
-        self.commits: list[float] = []  # how long each took
+        self.commits = 0
 
     @property
     def path(self) -> Path:
@@ -50,7 +51,8 @@ class Reception:
 
     async def open(self) -> None:
         clock = Clock()
-        self.writer = Writer(backend(self.place).engine(), self.commits.append)
+        self.writer = Writer(backend(self.place).engine())
+        telemetry.LISTENERS.append(self._hear)
         inbox = Inbox(self.writer)
         self.receiver = Receiver(
             inbox, failed_at=lambda: self.writer.failed_at, wake=self._wake, clock=clock
@@ -60,7 +62,11 @@ class Reception:
 
     async def close(self) -> None:
         self._watching.cancel()
+        telemetry.LISTENERS.remove(self._hear)
         await self.writer.close()
+
+    def _hear(self, event: str, _: object) -> None:
+        self.commits += event == "transaction.committed"
 
     def _wake(self) -> None:
         self.woken += 1

@@ -14,6 +14,7 @@ from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.features.asking.questions import DOUBTS, Inquiries, NewInquiry
+from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.asking.settling import Settling, new_inquiry, requirement_of, tell_answered
 from premblyd.features.turns.settings import ONCE
 from premblyd.ground.errors import StoreUnavailableError
@@ -49,7 +50,7 @@ _RESULTS = {
 
 @dataclass(eq=False)
 class Confirmation:
-    """The gate of the dispatcher: it asks Prembly."""
+    """A gate of the dispatcher, before the hooks of actions with `confirm`: it asks Prembly."""
 
     _inquirer: Inquirer
     _inquiries: Inquiries
@@ -71,8 +72,12 @@ class Confirmation:
             return 0
         return 1 if self._inquirer.circuit_open else _MANY
 
+    def is_before(self, action: Action) -> bool:
+        return CONFIRM.of(action) is not None
+
     async def judge(self, job: Job, action: Action) -> Job | Result:
-        """Return the job when Prembly confirms its event; else how its run ends."""
+        """Return the job when Prembly confirms its event, which is on record then; else how its run
+        ends."""
         if job.is_confirmed:
             return job
         if job.event.is_erased:
@@ -94,10 +99,6 @@ class Confirmation:
             return await self._judge(job, action, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
-
-    def interrupt(self) -> None:
-        """Ask nothing more: the daemon stops."""
-        self._inquirer.interrupt()
 
     async def _withstands(self, job: Job, action: Action) -> bool:
         """Return whether Prembly's own answer is enough for the action, together with what has come

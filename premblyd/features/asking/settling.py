@@ -28,8 +28,9 @@ from premblyd.store.states import InquiryResult, Purpose
 class Settling:
     """Makes events of answers, as one configuration says: whom Prembly's answers are for."""
 
-    def __init__(self, settings: Config) -> None:
-        self.routing = Routing(settings.actions)
+    def __init__(self, settings: Config, routing: Routing | None = None) -> None:
+        """`routing`: of its actions, where there is one."""
+        self.routing = routing or Routing(settings.actions)
         api = PREMBLY.of(settings) or PremblyApi()
         self._host = urlsplit(api.url).hostname or ""
         self.names_reference = api.status.names_reference

@@ -16,11 +16,11 @@ from premblyd.features.console import actions, deliveries, event, lists, overvie
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
 from premblyd.features.console.strangers import Guests
-from premblyd.features.watch.exporter import Exporter
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.times import Clock
 from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.receive.listening import Listening
+from premblyd.services import Expose
 from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
 
@@ -45,7 +45,7 @@ class Console:
         clock: Clock,
         wake: Callable[[], None],
         database: DatabaseAddress,
-        metrics: Exporter,
+        expose: Expose | None,
     ) -> None:
         # Two daemons behind one name, on two ports, share their cookies otherwise.
         own = hashlib.sha256(str(database).encode()).hexdigest()[:8]
@@ -56,7 +56,7 @@ class Console:
             wake=wake,
             path=file_of(database),
             cookie=f"premblyd-{own}",
-            metrics=metrics,
+            expose=expose,
             bulks=Bulks(readers, writer, clock, wake),
         )
         self._listening = listening

@@ -19,7 +19,6 @@ from premblyd.features.console.access import Session
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.settings import CONSOLE, Console
 from premblyd.features.console.strangers import Guests
-from premblyd.features.watch.exporter import Exporter
 from premblyd.ground import jsontext
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.ground.telemetry import tell
@@ -27,6 +26,7 @@ from premblyd.ground.times import Clock
 from premblyd.ground.words import visible
 from premblyd.receive.connection import client_ip, peer_ip
 from premblyd.receive.evidence import Quota
+from premblyd.services import Expose
 from premblyd.store.engine import Database
 from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
@@ -60,7 +60,7 @@ class Services:
     wake: Callable[[], None]  # tells the dispatcher that there are deliveries
     path: Path | None  # of the database, if it is a file
     cookie: str  # name of the session's
-    metrics: Exporter
+    expose: Expose | None  # the metrics
     bulks: Bulks
     guests: Guests = field(default_factory=Guests)
     # Of lines of the log, by their names.

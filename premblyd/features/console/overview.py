@@ -119,7 +119,9 @@ class Metrics(Handler):
         raise Refused(401, "not_signed_in", words.SIGN_IN)
 
     async def get(self) -> None:
-        text, kind = await self.services.metrics.expose(self.request.headers.get("Accept", ""))
+        if self.services.expose is None:  # nothing counts here
+            raise HTTPError(404)
+        text, kind = await self.services.expose(self.request.headers.get("Accept", ""))
         self.set_header("Content-Type", kind)
         self.finish(text)
 

@@ -21,8 +21,6 @@ from premblyd.store.engine import Lookup, Statement, Transaction
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, Record
 
-NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claimed before
-
 
 class ArrivalFacts(NamedTuple):
     """Whether anything was erased, and whether the record of any event was removed; and the trusted

@@ -30,6 +30,7 @@ from premblyd.features.keeping.personrows import ByTable
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, RemovedParts, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
+from premblyd.queue import member
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import (
     BulkInsert,
@@ -48,6 +49,7 @@ from premblyd.store.tables import Delivery, Event
 MOST_AT_ONCE = 1000  # events: nobody else writes for as long as their transaction takes
 MOST_BYTES_AT_ONCE = 64 << 20  # of their bodies, which are overwritten
 GAP_S = 0.3  # between two portions: webhooks come first
+NOTICED_S = member.SURE_S  # after an erasure: then no hook begins any more that was claimed before
 T = TypeVar("T")
 
 
@@ -103,7 +105,7 @@ def erase(
         done.left = _next(database, functools.partial(go_on, done.id))
         portion_done(done)
     if database.look(functools.partial(_any_runs, done.keys)):
-        time.sleep(erased.NOTICED_S)  # or its hook may not have begun, and still would
+        time.sleep(NOTICED_S)  # or its hook may not have begun, and still would
     return done
 
 

@@ -1,5 +1,5 @@
 """A daemon among others on one database: it tells them that it lives, watches them, and takes over
-from lost ones. Begin with `Membership`; `Alone` replaces it where there can be no others.
+from lost ones. Begin with `Membership`.
 
 Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
 others must still count this one as alive by what it knows itself (liveness.py): both are pure, time
@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from premblyd.features.keeping.erased import NOTICED_S
 from premblyd.features.postgresql.liveness import Liveness, SharedTime
 from premblyd.features.postgresql.observation import Observation
 from premblyd.ground import loops
@@ -24,10 +23,11 @@ from premblyd.ground.errors import (
     StoreUnavailableError,
 )
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import Clock, SharedClock, boot_s
+from premblyd.ground.times import SharedClock, boot_s
 from premblyd.queue import identity
 from premblyd.queue.identity import Identity
 from premblyd.queue.jobs import Job
+from premblyd.queue.member import Member, OwnClaim
 from premblyd.queue.queue import Queue
 from premblyd.queue.register import BEAT, SIGHTINGS, Hosts, Sighting
 from premblyd.store.beacon import Beacon, TimeRead
@@ -40,37 +40,36 @@ ORPHANS_EVERY_S = 5.0
 AGAIN_S = 0.5  # after the database could not be reached
 
 
-class OwnClaim:
-    """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim. Without a
-    `liveness` no other daemon can have taken it over."""
+class SharedClaim(OwnClaim):
+    """A claim that others may have taken over."""
 
     def __init__(
-        self, liveness: Liveness | None, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
+        self,
+        liveness: Liveness,
+        clock: SharedClock,
+        queue: Queue,
+        job: Job,
+        claimed_at_s: float,
     ) -> None:
+        super().__init__(queue, job, claimed_at_s)
         self._liveness = liveness
         self._clock = clock
-        self._queue = queue
-        self._job = job
         self._claimed = SharedTime(claimed_at_s, job.started_at_ms)
 
     def is_sure(self) -> bool:
-        now = _now(self._clock)
-        if now.boot_s - self._claimed.boot_s >= NOTICED_S:
-            return False  # its person may have been erased
-        return self._liveness is None or self._liveness.is_sure(self._claimed, now)
+        return super().is_sure() and self._liveness.is_sure(self._claimed, _now(self._clock))
 
     async def prove(self) -> bool:
         asked = _now(self._clock)
-        if not await self._queue.prove(self._job):
+        if not await super().prove():
             return False
         self._claimed = asked
-        if self._liveness is not None:
-            self._liveness.beaten(asked)
+        self._liveness.beaten(asked)
         return True
 
 
-class Membership:
-    """This daemon's part among the hosts: `join`, `run` as a loop, `leave` whatever has happened.
+class Membership(Member):
+    """This daemon's part among several hosts.
 
     `is_named`: by its configuration, since there are others, or will be. `wake` is told when
     deliveries may be due. `stop_fenced_hooks` gets a way to ask which claims
@@ -91,11 +90,10 @@ class Membership:
         wake: Callable[[], None],
         stop_fenced_hooks: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
     ) -> None:
-        self._hosts = hosts
-        self._queue = queue
+        super().__init__(hosts, queue, clock)
+        self._clock: SharedClock = clock
         self._own = own
         self._beacon = beacon
-        self._clock = clock
         self._wake = wake
         self._stop_fenced_hooks = stop_fenced_hooks
         self._observation = Observation(lost_after_s)
@@ -103,9 +101,7 @@ class Membership:
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
         self._may_have_others = is_named  # else from the first one that it sees
-        # Whether this is the host that alone does what is to be done once. While the database is
-        # away, whoever was it stays it.
-        self.is_leader = False
+        self.is_leader = False  # while the database is away, whoever was it stays it
         self._must_announce = False
         self._announced_at_s = float("-inf")
         self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
@@ -116,17 +112,14 @@ class Membership:
         self._actions_to_tell: Sequence[str] | None = None
 
     def configure(self, actions: Sequence[str]) -> None:
-        """Have the actions of these names from now on: the other hosts learn it with the next
-        beat."""
+        """The other hosts learn it with the next beat."""
         self._actions_to_tell = actions
 
     def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
-        """Return the claim of `job`, which was asked for then (boot_s)."""
-        return OwnClaim(self._liveness, self._clock, self._queue, job, claimed_at_s)
+        return SharedClaim(self._liveness, self._clock, self._queue, job, claimed_at_s)
 
     async def join(self) -> list[int]:
-        """Become one of the hosts. Return which deliveries are due because their daemon is dead:
-        this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
+        """Become one of the hosts."""
         self._follow(await self._beacon.read_time())
         self._liveness.heard(_now(self._clock))
         dead = [
@@ -189,7 +182,6 @@ class Membership:
         await self._beacon.close()
 
     def announce(self) -> None:
-        """Tell the other hosts that deliveries are due, soon."""
         if not self._must_announce:
             self._must_announce = True
             self._beacon.stir()
@@ -305,44 +297,7 @@ class Membership:
         self._is_cut_off = is_cut_off
 
 
-class Alone:
-    """See `Membership`. Nobody looks on: what the last daemon left, the next one takes over."""
-
-    is_leader = True
-
-    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
-        self._hosts = hosts
-        self._queue = queue
-        self._clock = clock
-
-    def configure(self, actions: Sequence[str]) -> None:
-        """Nobody asks which actions these are."""
-
-    def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
-        """Return the claim of `job`, which was asked for then (boot_s)."""
-        return OwnClaim(None, self._clock, self._queue, job, claimed_at_s)
-
-    async def join(self) -> list[int]:
-        """Begin. Return which deliveries are due because the last daemon died. Raise
-        StoreUnavailableError when the database can't."""
-        return await self._hosts.join_alone(self._clock.now_ms())
-
-    async def run(self) -> None:
-        """Wait until the daemon ends."""
-        await asyncio.Event().wait()
-
-    async def leave(self) -> None:
-        """Keep that this daemon has stopped."""
-        try:
-            await self._hosts.leave(self._clock.now_ms())
-        except StoreUnavailableError:  # the writer has logged it; the next start recovers
-            return
-
-    def announce(self) -> None:
-        """Does nothing: there is one host."""
-
-
-def _now(clock: Clock) -> SharedTime:
+def _now(clock: SharedClock) -> SharedTime:
     return SharedTime(boot_s(), clock.now_ms())
 
 

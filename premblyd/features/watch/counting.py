@@ -1,4 +1,4 @@
-"""Counts of what has happened since the daemon started, and the present state of its parts.
+"""Counts of what has happened since the daemon started.
 
 Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
 times as long. Each number is changed in one thread alone: those of commits in the writer's, all
@@ -8,7 +8,6 @@ others in the loop's.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -29,17 +28,6 @@ ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 COMMIT_BOUNDS = ANSWER_BOUNDS[:-1]
 ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """The present state of the daemon's parts."""
-
-    requests: int
-    connections: int
-    hooks: int
-    store_works: bool
-    store_error: str | None = None  # of the last commits, even if one worked since
 
 
 class Histogram:
@@ -90,6 +78,7 @@ class Counts:
             "webhook.failed": lambda told: self._count_webhook(told["endpoint"], "failed"),
             "attempt.finished": self._attempt,
             **{row.event: partial(self._count, row) for row, _ in self.of_features.values()},
+            "transaction.committed": lambda told: self.commits.observe(told["duration_s"]),
             **{f"checkin.{result}": partial(self._checkin, result) for result in CHECKINS},
         }
 
@@ -122,10 +111,6 @@ class Counts:
         """Count what happened, if it is one of the kinds that are counted."""
         if count := self._kinds.get(event):
             count(fields)
-
-    def committed(self, duration_s: float) -> None:
-        """Count a commit of the writer, in its thread."""
-        self.commits.observe(duration_s)
 
     def copy(self) -> "Counts":
         """Return the counts as they are now."""

@@ -24,12 +24,13 @@ from prometheus_client.registry import Collector
 from premblyd import __version__
 from premblyd.config.models import Config
 from premblyd.feature import added
-from premblyd.features.watch.counting import Counts, Histogram, Runtime
+from premblyd.features.watch.counting import Counts, Histogram
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.record import events, standing
 from premblyd.record.families import Family
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
+from premblyd.services import Runtime
 from premblyd.store.engine import Database, Sizes
 
 

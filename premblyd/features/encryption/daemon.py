@@ -1,0 +1,20 @@
+"""What a daemon tells of its database's key as it starts."""
+
+import os
+
+from premblyd.ground import keyfile
+from premblyd.ground.databases import key_of
+from premblyd.ground.telemetry import tell
+from premblyd.services import Part, Services
+
+
+class KeyWatch(Part):
+    """Tells that a change of the key was cut short."""
+
+    def open(self, services: Services) -> None:
+        if (key := key_of(services.database)) and os.path.lexists(keyfile.next_to(key)):
+            remedy = "stop the daemon, and finish the change: premblyd record encrypt"
+            tell("daemon.key_changing", key=str(keyfile.next_to(key)), remedy=remedy)
+
+
+PARTS = (KeyWatch,)

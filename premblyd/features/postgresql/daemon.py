@@ -1,0 +1,15 @@
+"""What makes a daemon one of several hosts."""
+
+from premblyd.config.models import Config
+from premblyd.features.postgresql.membership import Membership
+from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
+from premblyd.queue.member import AboutHost
+
+
+def about(settings: Config) -> AboutHost:
+    """Return what `hosts` says."""
+    hosts = HOSTS_KEY.of(settings)
+    return AboutHost(name=hosts.name_value, lost_after_ms=hosts.lost_after_ms)
+
+
+HOSTS, MEMBERS = (about,), (Membership,)
