@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from premblyd.config.hooks import Hook
+from premblyd.config.models import Action
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.privacy import safe_id
 from premblyd.queue import due
-from premblyd.queue.jobs import Claimed, Result
+from premblyd.queue.jobs import Claimed, Job, Result
 from premblyd.run import dispatcher, starting
+from premblyd.run.dispatcher import Actions
 from premblyd.run.invocation import Invocation
 from premblyd.store.states import AttemptOutcome
 from tests.support.database import rows
@@ -45,6 +47,34 @@ async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddr
         assert [hook for hook, _ in at.http.runs] == [http.hook] * 3
         assert {(told(run, "ATTEMPT"), run.body) for _, run in runs} == {(1, b"exact \xff")}
         assert len({told(run, "DELIVERY") for _, run in runs}) == len(at.attempts("id")) == 9
+
+
+@dataclass(frozen=True)
+class Door:
+    """A gate before the actions whose names have its word: it adds to once_key, or ends the run."""
+
+    word: str
+    result: Result | None = None
+    room: int = 1
+
+    def is_before(self, action: Action) -> bool:
+        return self.word in action.name
+
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        return self.result or replace(job, once_key=f"{job.once_key or ''}{self.word}")
+
+
+async def test_a_hook_passes_the_gates_before_it_in_their_order_until_one_ends_its_run(
+    place: DatabaseAddress,
+) -> None:
+    actions = [action(name) for name in ("not", "a", "ba", "end-a")]
+    gates = [Door("b"), Door("end", replace(FAILED, final=True)), Door("a")]
+    async with Dispatching(place, *actions) as at:
+        at.dispatcher.configure(Actions(actions, gates), at.limit, at.max_bytes)
+        await at.add(*(one.name for one in actions))
+        await at.until_states(succeeded=3, dead=1)
+        passed = {action_of(run): told(run, "ONCE_KEY") for _, run in at.shell.runs}
+        assert passed == {"not": None, "a": "a", "ba": "ba"}
 
 
 async def test_a_slow_action_never_delays_another(

@@ -41,10 +41,9 @@ class Asking(Part):
         self._inquirer.configure(PREMBLY.of(settings))
         self._pending.configure(PENDING.of(settings), prepared)
         self._confirmation.configure(prepared)
-        can_ask = may_ask(settings)
         self._heartbeat.remedy = lambda since: (
             f"premblyd reconcile --since {since} --store"
-            if can_ask
+            if may_ask(settings)
             else "set `api_key` in `prembly:`"
         )
 

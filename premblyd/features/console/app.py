@@ -2,7 +2,6 @@
 
 import hashlib
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from premblyd.features.console import actions, deliveries, event, lists, overvie
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
 from premblyd.features.console.strangers import Guests
-from premblyd.ground.databases import DatabaseAddress, file_of
-from premblyd.ground.times import Clock
+from premblyd.ground.databases import file_of
 from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.receive.listening import Listening
-from premblyd.services import Expose
+from premblyd.services import Services as DaemonServices
 from premblyd.store.readers import Readers
-from premblyd.store.writer import Writer
 
 HOME = Path(__file__).parent
 # Who is not signed in may send bodies too: so many times so much memory.
@@ -36,27 +33,18 @@ ANSWER_S = 2.0  # how long a stop waits for answers
 class Console:
     """The private pages, and the metrics, which may be public."""
 
-    def __init__(
-        self,
-        listening: Listening,
-        *,
-        readers: Readers,
-        writer: Writer,
-        clock: Clock,
-        wake: Callable[[], None],
-        database: DatabaseAddress,
-        expose: Expose | None,
-    ) -> None:
+    def __init__(self, listening: Listening, readers: Readers, daemon: DaemonServices) -> None:
         # Two daemons behind one name, on two ports, share their cookies otherwise.
-        own = hashlib.sha256(str(database).encode()).hexdigest()[:8]
+        own = hashlib.sha256(str(daemon.database).encode()).hexdigest()[:8]
+        writer, clock, wake = daemon.writer, daemon.clock, daemon.wake
         self._services = Services(
             readers=readers,
             writer=writer,
             clock=clock,
             wake=wake,
-            path=file_of(database),
+            path=file_of(daemon.database),
             cookie=f"premblyd-{own}",
-            expose=expose,
+            expose=daemon.expose,
             bulks=Bulks(readers, writer, clock, wake),
         )
         self._listening = listening

@@ -43,15 +43,7 @@ class Pages(Part):
         sys.setswitchinterval(SWITCH_S)  # a thread that makes a page keeps the loop waiting
         readers = Readers(services.backend)
         services.opened.push_async_callback(readers.close)
-        self._console = Console(
-            listened,
-            readers=readers,
-            writer=services.writer,
-            clock=services.clock,
-            wake=services.wake,
-            database=services.database,
-            expose=services.expose,
-        )
+        self._console = Console(listened, readers, services)
         services.opened.push_async_callback(self._console.close)
         self._console.configure(settings)
         self.address = self._console.address
