@@ -291,7 +291,7 @@ class HostsSimulation(Simulation):
     def announce(self, by: Host) -> None:
         for host in self.hosts:
             if host is not by and host.daemon is not None and not host.is_cut:
-                beacon: Any = host.daemon._membership._beacon  # type: ignore[union-attr]
+                beacon: Any = host.daemon._membership._beacon  # type: ignore[attr-defined]
                 self.time.at(self.rng.choice((0.001, 0.05, 0.5)), functools.partial(_hear, beacon))
 
     # What happens in the world
