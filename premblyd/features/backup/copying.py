@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from premblyd.features.backup.names import CopyName, copies_in, digest_of, parse
-from premblyd.features.backup.ownership import become_owner
 from premblyd.ground import keyfile
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError, TryAgainError
@@ -25,6 +24,7 @@ from premblyd.store.sqlite.connecting import connect, errors
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import PART, lacking_room, real_path
 from premblyd.store.sqlite.opening import plain
+from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Watch
 
 ON_SERVER = (

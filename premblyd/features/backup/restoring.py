@@ -12,7 +12,6 @@ from pathlib import Path
 from premblyd.features.backup import folders
 from premblyd.features.backup.copying import ON_SERVER
 from premblyd.features.backup.names import copies_in, digest_of, parse
-from premblyd.features.backup.ownership import become_owner
 from premblyd.features.keeping.erasingagain import AppliedAgain, erase_again
 from premblyd.features.keeping.erasurelines import (
     NAME,
@@ -49,6 +48,7 @@ from premblyd.store.sqlite.files import (
     size,
 )
 from premblyd.store.sqlite.opening import plain
+from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Source, Watch
 
 _RECORD = "SELECT schema_number, schema_digest, record_id FROM record"

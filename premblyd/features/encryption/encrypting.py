@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd.features.backup.ownership import as_owner
 from premblyd.features.encryption.rewriting import UNCHANGED, write_encrypted
 from premblyd.ground import keyfile, newfile
 from premblyd.ground.databases import EncryptedFile, is_plain
@@ -19,6 +18,7 @@ from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.store.connections import translated
 from premblyd.store.sqlite.files import hold, real_path
 from premblyd.store.sqlite.opening import opening_key, require_readable
+from premblyd.store.sqlite.ownership import as_owner
 from premblyd.store.sqlite.replacing import put_in_place
 from premblyd.store.sqlite.taking import Watch
 

@@ -57,6 +57,14 @@ def encrypted(settings: Config, path: Path) -> EncryptedFile | None:
     return EncryptedFile(path, encryption.key_path) if encryption else None
 
 
+def named(document: Mapping[str, Any], path: Path, places: SecretPlaces) -> EncryptedFile | None:
+    """Return the same of a file of which only this is known to be right."""
+    match document.get("encryption"):
+        case dict() as encryption:
+            return EncryptedFile(path, key_path(encryption.get("key"), places))
+    return None
+
+
 def of_a_server(data: Mapping[str, Any]) -> Iterator[Mistake]:
     database = data.get("database")
     is_server = isinstance(database, dict) or is_postgresql(str(database))
@@ -70,4 +78,5 @@ ENCRYPTION: Section[Encryption | None] = Section(
 )
 SECTIONS = (ENCRYPTION,)
 ADDRESSES = (encrypted,)
+NAMED_ADDRESSES = (named,)
 MISTAKES = (of_a_server,)
