@@ -37,7 +37,7 @@ _REJECTED = {
     "address not allowed": "Compare `allow_ips` with the addresses.",
 }
 WALLET_EMPTY = "03"
-LAST_EMPTY = 1000  # of these events: they are counted so far
+LAST_EMPTY = 400  # of these events: they are counted so far
 LAST_VERIFIED = 400  # of the events after an empty wallet: where a verification is looked for
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 FAILING = 3  # attempts of an action in a row, and no success after them
