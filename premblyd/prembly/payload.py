@@ -122,6 +122,11 @@ class Verdict:
         return self.standing in SETTLING
 
 
+# What an answer of Prembly can state of a verification. All else is as the event has it.
+FACTS = tuple(
+    "response_code status detail verification_status outcome user_ref face_match face_confidence"
+    " risk_level risk_score".split()
+)
 CONTEXT_FIELDS = tuple(
     field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
 )

@@ -21,8 +21,8 @@ from premblyd.store.writer import Writer
 
 
 class Arrival(NamedTuple):
-    """An event that came, new or again; `has_deliveries`: or is to have, as what came again says.
-    `webhook`: or the stored answer; None: it was there before, and has got another delivery.
+    """A webhook or a stored answer, that came as a new event or again; with `has_deliveries`, for
+    some action. `webhook`: None: its event was there before, and has got another delivery.
     `event_id`: None: it is not known yet, as nobody has locked anything for it."""
 
     event_id: int | None
@@ -67,8 +67,8 @@ class Bound:
 
 
 def bind(settings: Config | None) -> Bound:
-    """Return the hooks that a configuration asks for. None: it is not known, as in a command: of
-    all features those that need none."""
+    """Return the hooks that a configuration asks for. None: a command knows none, and has those
+    that every one asks for."""
     made = (each if isinstance(each, Hooks) else each(settings) for each in added("hooks", "HOOKS"))
     return Bound(each for each in made if each is not None)
 

@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
-from premblyd.features.asking.agreement import Agreement
-from premblyd.features.asking.answers import FACTS, facts_of
-from premblyd.prembly.payload import Outcome, StoredEvent
+from premblyd.prembly.payload import FACTS, Outcome, StoredEvent
 from premblyd.store.states import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
@@ -154,19 +152,6 @@ class Confirmed:
 
     facts: Mapping[str, Any]
     sha256: bytes | None = None
-
-    @classmethod
-    def of(cls, event: StoredEvent, agreement: Agreement, sha256: bytes | None) -> Self:
-        """Return what was found of `event`."""
-        facts = {name: getattr(agreement.verdict, name) for name in agreement.stated}
-        return cls(facts=facts, sha256=sha256)
-
-    @classmethod
-    def by_itself(cls, event: StoredEvent) -> Self:
-        """Return what an event states that is Prembly's answer itself."""
-        verdict = event.verdict
-        named = {"reference": verdict.reference} if verdict.reference is not None else {}
-        return cls(facts={**named, **facts_of(verdict)}, sha256=event.body_sha256)
 
     @classmethod
     def read(cls, text: str | None) -> Self:

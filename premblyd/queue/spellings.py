@@ -6,14 +6,12 @@ others, which are nearly all.
 """
 
 from collections.abc import Collection
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from peewee import Query
 
-from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.payload import plain_id, same_id
 from premblyd.store.engine import Lookup, Row, Transaction
-from premblyd.store.tables import Event
 
 
 class Spelt(NamedTuple):
@@ -23,8 +21,8 @@ class Spelt(NamedTuple):
     by_key: Lookup
 
     @classmethod
-    def of(cls, query: Query, table: type[Awaited | Event]) -> Self:
-        """Return the look-up of a query of `table`."""
+    def of(cls, query: Query, table: Any) -> Self:
+        """Return the look-up of a query of `table`, which has both columns."""
         return cls(Lookup(query, table.reference), Lookup(query.clone(), table.reference_key))
 
 

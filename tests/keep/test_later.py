@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.answering import Answers, NewAnswer
+from premblyd.features.asking.confirm import by_itself
 from premblyd.features.turns.once import MAX_HOLD_MS
 from premblyd.features.turns.oncekeys import once_key
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.jobs import Claimable, Confirmed, Job, Room
+from premblyd.queue.jobs import Claimable, Job, Room
 from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.queue.register import Hosts
 from premblyd.run.invocation import of_job
@@ -209,7 +210,7 @@ def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(stor
     remove_record(store, first.event_id, ("crm", key))
     arrive(store, NewDelivery("crm", 3), reference="ref-1", body=b"2")
     [job] = claim(store, once=True)
-    confirmed = Confirmed.by_itself(job.event)
+    confirmed = by_itself(job.event)
     names = ["ref-9", "ref-1"]
     ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
     assert ruling is not None

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 from premblyd.features.asking.answers import (
-    FACTS,
     Question,
     Stated,
     facts_of,
@@ -19,7 +18,7 @@ from premblyd.features.asking.answers import (
 )
 from premblyd.ground.privacy import safe_code
 from premblyd.prembly import facts, payload
-from premblyd.prembly.payload import FINAL_CODES, Outcome, Verdict
+from premblyd.prembly.payload import FACTS, FINAL_CODES, Outcome, Verdict
 
 
 class Finding(StrEnum):

@@ -15,7 +15,7 @@ from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, events, facts, payload
 from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
 from premblyd.prembly.facts import Doubt, Facts
-from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.payload import FACTS, Outcome, Verdict
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
@@ -37,11 +37,6 @@ _OWN_IDS = Places(
 )
 _OWN_SESSION = Places("session_id")
 _OPEN_WORDS = ("pending", "processing", "in-progress", "queued")
-# What an answer can state of a verification. All else is as the event has it.
-FACTS = tuple(
-    "response_code status detail verification_status outcome user_ref face_match face_confidence"
-    " risk_level risk_score".split()
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from premblyd.features.turns.settings import ONCE
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.times import Clock
 from premblyd.prembly import events, payload
-from premblyd.prembly.payload import Verdict
+from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.jobs import Confirmed, Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
@@ -116,7 +116,7 @@ class Confirmation:
         event = job.event
         reference = event.verdict.reference
         names = [payload.plain_id(reference)] if reference and ONCE.of(action) else []
-        confirmed = Confirmed.by_itself(event)
+        confirmed = by_itself(event)
         return await self._confirm(job, confirmed, event.received_at_ms, names, is_once=bool(names))
 
     async def _judge(
@@ -134,7 +134,8 @@ class Confirmation:
         recorded = asyncio.ensure_future(self._record(inquiry, answer))
         try:
             if found.finding is Finding.CONFIRMED:  # in one transaction
-                confirmed = Confirmed.of(job.event, found, answer.sha256)
+                facts = {name: getattr(found.verdict, name) for name in found.stated}
+                confirmed = Confirmed(facts=facts, sha256=answer.sha256)
                 names = answers.all_names(question, answer.stated)
                 is_once = ONCE.of(action) is not None
                 return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
@@ -261,6 +262,13 @@ class Patience:
         times with an answer that says nothing of it."""
         since_s = self._since_s.get(delivery_id, float("inf"))
         return asked >= QUESTIONS and _now_s() - since_s >= GRACE_S
+
+
+def by_itself(event: StoredEvent) -> Confirmed:
+    """Return what an event states that is Prembly's answer itself."""
+    verdict = event.verdict
+    named = {"reference": verdict.reference} if verdict.reference is not None else {}
+    return Confirmed(facts={**named, **answers.facts_of(verdict)}, sha256=event.body_sha256)
 
 
 def wait_s(asked: int) -> float:

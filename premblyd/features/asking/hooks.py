@@ -21,9 +21,10 @@ from premblyd.store.tables import Delivery
 def _ending(transaction: Transaction, ends: Sequence[End]) -> None:
     """Let a delivery that ends dead hold nobody behind it by `order` if Prembly does not confirm
     it: it may be forged."""
-    for _, state, job in ends:
-        if state is State.DEAD and job is not None and job.order_key is not None:
-            transaction.write(_LET_GO, id=job.delivery_id, claim_token=job.claim_token)
+    for each in ends:
+        job = each.job
+        if each.state is State.DEAD and job is not None and job.order_key is not None:
+            transaction.write(_LET_GO, id=each.id, claim_token=job.claim_token)
 
 
 def await_results(first_ask_ms: int) -> Hooks:
@@ -36,11 +37,11 @@ def await_results(first_ask_ms: int) -> Hooks:
 
     def arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
         new: dict[int, Meaning] = {}
-        for event_id, webhook, is_new, is_erased, _ in arrivals:
-            if is_new and not is_erased and webhook is not None and event_id is not None:
-                meaning = Meaning.of(webhook, first_ask_ms)
-                if meaning is not None:
-                    new[event_id] = meaning
+        for each in arrivals:
+            if each.webhook is None or each.event_id is None or each.is_erased or not each.is_new:
+                continue
+            if (meaning := Meaning.of(each.webhook, first_ask_ms)) is not None:
+                new[each.event_id] = meaning
         awaited.note(transaction, new)
 
     return Hooks(locks=locks, arrived=arrived)

@@ -9,11 +9,10 @@ from typing import Any
 from peewee import SQL, Case, Function, fn
 
 from premblyd.features.asking.agreement import MAX_OTHERS
-from premblyd.features.asking.answers import FACTS
 from premblyd.features.asking.questions import DOUBTS
 from premblyd.features.asking.tables import Inquiry
 from premblyd.prembly import events, payload
-from premblyd.prembly.payload import Outcome, Verdict, plain_id
+from premblyd.prembly.payload import FACTS, Outcome, Verdict, plain_id
 from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.engine import Transaction

@@ -62,14 +62,14 @@ def lower_bound_ms(upper: int) -> int:
 def count(transaction: Transaction, arrivals: Iterable[Arrival]) -> None:
     """Count what arrived in a transaction: a statement for each group, and there are few."""
     counts: dict[EventGroup, list[int]] = {}
-    for event_id, webhook, is_new, _, has_deliveries in arrivals:
-        if webhook is None:
-            _count_matched(transaction, event_id)
+    for each in arrivals:
+        if each.webhook is None:
+            _count_matched(transaction, each.event_id)
             continue
-        columns = counts.setdefault(event_group(webhook), [0, 0, 0])
-        columns[0] += is_new
-        columns[1] += not is_new
-        columns[2] += is_new and not has_deliveries
+        columns = counts.setdefault(event_group(each.webhook), [0, 0, 0])
+        columns[0] += each.is_new
+        columns[1] += not each.is_new
+        columns[2] += each.is_new and not each.has_deliveries
     # In one order: hosts whose counts are in the same part must not wait for each other.
     for group, (events, again, alone) in sorted(counts.items()):
         its = group._asdict() | {"part": transaction.part}

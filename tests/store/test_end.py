@@ -1,0 +1,50 @@
+"""Whatever ends deliveries, features hear of it."""
+
+from collections.abc import Sequence
+
+from premblyd.features.keeping import personrows
+from premblyd.queue.hooks import Bound, End, Hooks
+from premblyd.record.operating import Operator
+from premblyd.store.engine import Transaction
+from premblyd.store.states import State
+from tests.support.queue import FAILED, SUCCEEDED, claim, claim_once, finish, recover
+from tests.support.store import NOW_MS, Store
+
+ENDED = "SELECT id, state FROM delivery WHERE finished_at_ms IS NOT NULL"
+
+
+def test_features_hear_of_every_end(store: Store) -> None:
+    heard: dict[int, State] = {}
+
+    def hear(_: Transaction, ends: Sequence[End]) -> None:
+        heard.update((each.id, each.state) for each in ends)
+
+    def compare(*states: str) -> None:
+        assert sorted(heard.items()) == sorted(store.rows(ENDED))
+        assert set(states) <= set(heard.values())
+
+    store.writer.bound = Bound([Hooks(ending=hear)])
+    operator = Operator(actor="uid 0")
+    for number in range(7):
+        store.add("crm", attempts=1, body=b"%d" % number, reference=None, session_id=f"s-{number}")
+    succeeds, fails, crashes = claim(store, crm=3).jobs
+    finish(store, succeeds, SUCCEEDED)
+    finish(store, fails, FAILED)
+    recover(store)
+    compare("succeeded", "dead")
+    assert heard[crashes.delivery_id] == "dead"
+    store.call(operator.cancel(4, NOW_MS))
+    [dismiss] = operator.cancel_dead([fails.delivery_id], NOW_MS)
+    store.call(dismiss)
+    compare("cancelled")
+    store.call(lambda transaction: personrows.stop(transaction, [5], NOW_MS))
+    store.by_hand("UPDATE event SET kind = 'changed' WHERE id = 6")
+    assert not claim(store, limit=1, crm=1).jobs
+    assert claim(store, NOW_MS + 60_000, other=1).passed == 1, "the action is gone"
+    compare()
+    for body in (b"a", b"b"):
+        store.add("crm", body=body, reference="ref-1")
+    [first] = claim_once(store).jobs
+    finish(store, first, SUCCEEDED)
+    claim_once(store, NOW_MS + 60_000)
+    compare("skipped")
