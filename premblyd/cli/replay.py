@@ -26,12 +26,12 @@ from premblyd.config.keys import value_of
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.features.pause import wording
+from premblyd.features.pause.wording import PauseRow
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.ground.words import counted
 from premblyd.record import operating, replays, unknown
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
-from premblyd.record.queries import PauseRow
 from premblyd.record.replays import RAN_BEFORE, Plan
 from premblyd.store.engine import Database
 

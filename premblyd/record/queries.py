@@ -24,8 +24,6 @@ from peewee import (
 )
 
 from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.features.keeping.tables import Erasure, Hold
-from premblyd.features.pause.tables import Pause
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.privacy import Shape, mask
 from premblyd.store.columns import PLAIN, Column, ColumnType, Seen
@@ -132,28 +130,11 @@ class AwaitedRow(Row):
     """A verification without a result, and what Prembly has answered about it."""
 
 
-@row_of(Pause, Seen.LISTS)
-class PauseRow(Row):
-    """An action that is paused."""
-
-
 @row_of(OperatorAction, Seen.LISTS)
 class OperatorRow(Row):
     """What somebody did; for a replay of many, with how many deliveries that queued."""
 
     parts: int
-
-
-@row_of(Hold, Seen.LISTS)
-class HoldRow(Row):
-    """A hold; of one that has ended, without whom it was on."""
-
-    is_in_force: bool
-
-
-@row_of(Erasure, Seen.LISTS)
-class ErasureRow(Row):
-    """An erasure at a person's request."""
 
 
 class By(Node):

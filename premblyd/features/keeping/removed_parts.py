@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from premblyd.features.keeping.holds import is_on_hold
+from premblyd.features.keeping.keeplists import ErasureRow
 from premblyd.features.keeping.tables import Erasure, RemovedParts
 from premblyd.ground import times
 from premblyd.record import queries
-from premblyd.record.queries import ErasureRow, WholeEvent
+from premblyd.record.queries import WholeEvent
 from premblyd.store.engine import Database
 from premblyd.store.tables import Event
 
