@@ -23,7 +23,6 @@ from premblyd.queue import inbox
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.queue.inbox import NewDelivery
-from premblyd.record.criteria import DISMISSED
 from premblyd.store.engine import (
     BulkInsert,
     Database,
@@ -152,11 +151,6 @@ class Operator:
             return RecordedReveal(event_id=event_id)
 
         return record
-
-    def dismiss(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Record that the actor has looked at these events, so that `status` stops listing them.
-        Yield the changes, each of which returns how many events it dismissed."""
-        return self.record_events(DISMISSED, event_ids, now_ms)
 
     def replay(
         self,

@@ -20,6 +20,7 @@ from peewee import Field
 from tornado.template import Loader
 
 from premblyd import __version__
+from premblyd.features.asking.listing import AwaitedRow, InquiryRow
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import persons
 from premblyd.features.keeping.keeplists import ErasureRow
@@ -32,8 +33,9 @@ from premblyd.prembly.payload import Kind, plain_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.recovery import BODILESS
 from premblyd.record import operating, queries
+from premblyd.record.events import AttemptRow
 from premblyd.record.operating import Operator
-from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, row_of
+from premblyd.record.queries import Row, row_of
 from premblyd.store.columns import Seen
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
 from premblyd.store.table import Table
