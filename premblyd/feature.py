@@ -6,8 +6,9 @@ none of those that it does not need:
 
     commands.py   COMMANDS: what an operator types (`Command`)
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
-                  what is wrong between values of the file; ADDRESSES: how it opens a database file
-                  (`Config.database`); LOGS_REFERENCES: whether the log may name verifications.
+                  what is wrong between values of the file; ADDRESSES, NAMED_IN: how it opens a
+                  database file (`Config.database`), also of a file with mistakes (cli/common.py);
+                  LOGS_REFERENCES: whether the log may name verifications.
                   And models of its hooks: to be defined is enough for them (config/hooks.py)
     sample.yaml, sample_keys.yaml, sample_actions.yaml
                   the lines of its sections, keys of an action, and actions in the sample that

@@ -17,7 +17,7 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Config, database_named
 from premblyd.config.secrets import SecretPlaces, UnusableFileError, read_bounded
 from premblyd.config.values import When
-from premblyd.features.encryption.settings import key_path
+from premblyd.feature import added
 from premblyd.ground.databases import (
     DatabaseAddress,
     EncryptedFile,
@@ -213,10 +213,9 @@ def _database_named_in(config_path: Path) -> DatabaseAddress | None:
                 found = database_named(document["database"], folder)
                 if not isinstance(found, Path):
                     return Server(found)
-                if not isinstance(document.get("encryption"), dict):
-                    return found
                 places = SecretPlaces(folder, look_up=False)
-                return EncryptedFile(found, key_path(document["encryption"].get("key"), places))
+                tried = (named(document, found, places) for named in added("settings", "NAMED_IN"))
+                return next(filter(None, tried), found)
         except ValueError:  # no YAML, or no database's URL
             continue
     return None

@@ -57,6 +57,14 @@ def encrypted(settings: Config, path: Path) -> EncryptedFile | None:
     return EncryptedFile(path, encryption.key_path) if encryption else None
 
 
+def named_in(data: Mapping[str, Any], path: Path, places: SecretPlaces) -> EncryptedFile | None:
+    """Return the same by a file that may have mistakes. Raise ValueError as `key_path`."""
+    encryption = data.get("encryption")
+    if not isinstance(encryption, dict):
+        return None
+    return EncryptedFile(path, key_path(encryption.get("key"), places))
+
+
 def of_a_server(data: Mapping[str, Any]) -> Iterator[Mistake]:
     database = data.get("database")
     is_server = isinstance(database, dict) or is_postgresql(str(database))
@@ -70,4 +78,5 @@ ENCRYPTION: Section[Encryption | None] = Section(
 )
 SECTIONS = (ENCRYPTION,)
 ADDRESSES = (encrypted,)
+NAMED_IN = (named_in,)
 MISTAKES = (of_a_server,)
