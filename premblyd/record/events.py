@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import Expression, fn
 
@@ -110,8 +110,7 @@ class ShownDelivery:
     attempts: Sequence[AttemptRow]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Block(NamedTuple):
     """Lines for the terminal, below their title, with `more` beside it."""
 
     title: str

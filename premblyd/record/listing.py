@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from peewee import Expression, Field, ModelSelect
 
@@ -136,10 +136,9 @@ class Chosen:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddedFilter:
-    """A filter that a feature adds to the list whose filters `of` has. `field`: made by `flag`,
-    `by` and so on."""
+class AddedFilter(NamedTuple):
+    """A filter that a feature adds to the list whose filters the class `of` has. `field`: made by
+    `flag`, `by` and so on."""
 
     of: str
     name: str
@@ -153,11 +152,11 @@ def with_added(kind: type[C]) -> type[C]:
         for each in added("listing", "FILTERS")
         if each.of == kind.__name__
     ]
-    made: Any = dataclasses.make_dataclass(
+    made = dataclasses.make_dataclass(
         kind.__name__, fields, bases=(kind,), frozen=True, slots=True, kw_only=True
     )
     made.__doc__, made.__module__ = kind.__doc__, kind.__module__
-    return made if fields else kind
+    return cast("type[C]", made)
 
 
 def narrowed(chosen: C, **more: Any) -> C | None:
@@ -175,14 +174,6 @@ class AddedColumn:
     name: str
     find: Callable[[Database, Collection[int]], Mapping[int, Any]]
     otherwise: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instead:
-    """What people read in place of a column's value: None: the value."""
-
-    column: str
-    words: Callable[[Any], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from premblyd.ground.times import HOUR_MS
 from premblyd.record import criteria, queries
 from premblyd.record.criteria import FEW
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
-from premblyd.record.listing import AddedColumn, Chosen, Condition, Ids, Instead, Listed
+from premblyd.record.listing import AddedColumn, Chosen, Condition, Ids, Listed
 from premblyd.record.queries import MOST_ROWS, By, Row, row_of
 from premblyd.store.columns import PLAIN, Number, Seen
 from premblyd.store.engine import Database
@@ -32,7 +32,7 @@ FIRST_STEP, MAX_STEP = 500, 32_000  # ids that one statement looks through
 QUICK_S, SLOW_S = 0.004, 0.016  # the next one looks through more, or through fewer
 COUNTED = 20_000  # rows of an index: no more are counted, to find the one with fewest
 _LOOKED_UP: tuple[AddedColumn, ...] = tuple(added("listing", "COLUMNS"))
-_INSTEAD: tuple[Instead, ...] = tuple(added("listing", "INSTEAD"))
+_INSTEAD = tuple(added("listing", "INSTEAD"))  # columns, and what makes words of a row
 
 
 @row_of(Event, Seen.LISTS, looked_up=_LOOKED_UP)
@@ -66,7 +66,7 @@ class OperatorRow(Row):
 
 def instead(row: Row, column: str) -> str | None:
     """Return what people read in place of a column's value, by what features know; None: it."""
-    found = (each.words(row) for each in _INSTEAD if each.column == column)
+    found = (words(row) for name, words in _INSTEAD if name == column)
     return next(filter(None, found), None)
 
 

@@ -11,7 +11,6 @@ from premblyd.record.listing import (
     AddedColumn,
     AddedFilter,
     Chosen,
-    Instead,
     Listed,
     Veto,
     by,
@@ -64,21 +63,21 @@ def _said(event: Any) -> str | None:
 
 LISTS = (Listed(chosen=AwaitedFilter, table=Awaited, row=AwaitedRow),)
 COLUMNS = (AddedColumn(name="contradicted", find=_contradicted, otherwise=False),)
-INSTEAD = (Instead(column="outcome", words=_said),)
+INSTEAD = (("outcome", _said),)
 FILTERS = (
     AddedFilter(
-        of="EventFilter",
-        name="contradicted",
-        field=flag(
+        "EventFilter",
+        "contradicted",
+        flag(
             where(lambda _: Event.id.in_(contradicted_ids()), is_of_ids=True),
             "Contradicted",
             "Only those that Prembly contradicted when asked to confirm.",
         ),
     ),
     AddedFilter(
-        of="DeliveryFilter",
-        name="contradicted",
-        field=flag(
+        "DeliveryFilter",
+        "contradicted",
+        flag(
             where(lambda _: Delivery.event.in_(contradicted_ids()), index="delivery_event"),
             "Contradicted",
             "Only of events that Prembly contradicted.",

@@ -2,8 +2,7 @@
 
 from premblyd.features.console import words
 from premblyd.features.console.handler import Handler
-from premblyd.features.pause import wording
-from premblyd.record import events
+from premblyd.record import events, standing
 from premblyd.record.events import ShownEvent
 from premblyd.record.operating import Operator
 from premblyd.store.engine import Database
@@ -56,7 +55,7 @@ async def show(handler: Handler, event: ShownEvent, *, is_revealed: bool) -> Non
         await handler.send_json(event.as_json())
         return
     now_ms = handler.now_ms
-    paused = await handler.read(lambda database: wording.in_force(database, now_ms))
+    paused = await handler.read(lambda database: standing.at_rest_in_words(database, now_ms))
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}

@@ -6,7 +6,7 @@ from typing import Any
 from premblyd.features.keeping.tables import RemovedParts
 from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.record import queries
-from premblyd.record.listing import Instead, Veto
+from premblyd.record.listing import Veto
 from premblyd.store.engine import Database
 from premblyd.store.tables import Event
 
@@ -30,7 +30,7 @@ def _those(database: Database, event_ids: Collection[int], condition: Any) -> li
     return [event_id for (event_id,) in queries.tuples(database, query)]
 
 
-INSTEAD = (Instead(column="reference", words=_nameless),)
+INSTEAD = (("reference", _nameless),)
 VETOES = (
     Veto(
         name="erased",
