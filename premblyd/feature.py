@@ -19,6 +19,10 @@ none of those that it does not need:
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
     daemon.py     PARTS: what a running daemon has more (`services.py`)
                   HOSTS, MEMBERS: what makes it one of several hosts (`queue/member.py`)
+    listing.py    LISTS, FILTERS, COLUMNS, INSTEAD: of lists; VETOES: what a replay leaves out
+                  (record/listing.py)
+    shown.py      OF_EVENT, OF_QUEUED, OF_REPLAY: what it tells of one event, of deliveries that
+                  were queued, and before (record/events.py)
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
     troubles.py   TROUBLES: what needs an operator (record/troubles/trouble.py). And what it knows
                   of late and failing deliveries (record/troubles/events.py)

@@ -47,12 +47,13 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     stored = [name for name in EVENT if name != "handled"]  # its deliveries stand below
     whole = [*stored[:5], "token", *stored[5:]]
     whole.insert(whole.index("face_match"), "session_id")
-    whole.insert(whole.index("contradicted"), "erasure_id")
-    assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries", "on_hold"]
+    whole[whole.index("contradicted")] = "erasure_id"
+    of_features = ("on_hold", "contradicted", "awaited", "inquiries")
+    assert list(shown) == [*whole, "body", "deliveries", *of_features]
     _assert_deliveries(shown)
     revealed = json_of(config, "show", 1, "--reveal")
     whole.insert(whole.index("token") + 1, "headers")
-    assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries", "on_hold"]
+    assert list(revealed) == [*whole, "body", "deliveries", *of_features]
     _assert_deliveries(revealed)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.record import criteria, filters, lists, queries, replays, standing
-from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, OperatorFilter
+from premblyd.record import criteria, lists, queries, replays, standing
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
+from premblyd.record.listing import Chosen, filters_of
 from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
@@ -287,7 +288,7 @@ def test_no_filter_scans_or_sorts_alone_or_with_one_that_many_rows_have(
     kind: type[EventFilter | DeliveryFilter] = (
         EventFilter if values is OF_EVENTS else DeliveryFilter
     )
-    assert values.keys() == {each.field for each in filters.filters_of(kind)}
+    assert values.keys() == {each.field for each in filters_of(kind)}
     for name in values:
         for chosen in ((name,), (name, common)):
             search = kind(**{each: values[each] for each in chosen})

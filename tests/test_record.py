@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.listing import InquiryRow
 from premblyd.features.asking.tables import Inquiry
 from premblyd.ground.errors import NotFoundError, StoreUnavailableError
 from premblyd.ground.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
 from premblyd.record import events, lists, operating, replays
 from premblyd.record.criteria import HANDLED
+from premblyd.record.events import AttemptRow, WholeEvent
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
+from premblyd.record.lists import DeliveryRow, RejectionRow
 from premblyd.record.operating import Change, Operator
-from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from premblyd.store.columns import PERSONAL, SECRET, Holds, columns
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.engine import Database

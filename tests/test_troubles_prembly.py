@@ -1,5 +1,6 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
+from premblyd.features.asking.criteria import DISMISSED
 from premblyd.features.asking.troubles import UNREACHABLE_MS
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import Operator
@@ -35,7 +36,7 @@ def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Data
 
 
 def dismiss(store: Store, event_id: int) -> None:
-    [change] = Operator(actor="amina").dismiss([event_id], NOW_MS)
+    [change] = Operator(actor="amina").record_events(DISMISSED, [event_id], NOW_MS)
     assert store.call(change) == 1
 
 

@@ -79,12 +79,6 @@ _COMMANDS = (
         "List requests that were refused.",
     ),
     Command(
-        "unsettled",
-        "Look",
-        "premblyd.cli.lists",
-        "List verifications that have no final result yet.",
-    ),
-    Command(
         "sql",
         "Look",
         "premblyd.cli.sql",

@@ -13,7 +13,7 @@ from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.record import events, lists
 from premblyd.record.filters import EventFilter
-from premblyd.record.queries import EventRow
+from premblyd.record.lists import EventRow
 from premblyd.store.connections import backend, connect_read_only
 from premblyd.store.engine import Database
 
@@ -105,7 +105,7 @@ def _as_text(row: EventRow) -> str:
         times.for_people(row.received_at_ms),
         f"{clean(row.type or '-'):<21}",
         f"{clean(row.response_code or 'missing'):<4}",
-        f"{'contradicted' if row.contradicted else clean(row.outcome):<12}",
+        f"{clean(lists.instead(row, 'outcome') or row.outcome).partition(' ')[0]:<12}",
         f"{clean(row.reference or '-'):<36}",
         clean(row.user_ref or "-"),
     )

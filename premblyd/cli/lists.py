@@ -1,45 +1,30 @@
-"""The lists: `events`, `deliveries`, `unsettled`, `rejections`. Their options are made from their
+"""The lists: `events`, `deliveries`, `rejections`. Their options are made from their
 filters (record/filters.py), and their columns are in LISTS."""
 
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from premblyd.cli import following
-from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     WHEN,
     Typed,
     count_option,
     database_of,
-    open_to_change,
     open_to_read,
     record_options,
     settings_if_valid,
 )
-from premblyd.cli.printing import Column, clean, print_listed, print_told
-from premblyd.config.keys import value_of
+from premblyd.cli.printing import Column, clean, print_listed
 from premblyd.config.values import TYPE_PATTERN, When
-from premblyd.features.keeping.removed_parts import NAMELESS
-from premblyd.ground.words import counted
-from premblyd.record import criteria, lists, operating, unknown
+from premblyd.record import lists, unknown
 from premblyd.record.events import find_event_id
-from premblyd.record.filters import (
-    AwaitedFilter,
-    Chosen,
-    DeliveryFilter,
-    EventFilter,
-    Filter,
-    Reads,
-    RejectionFilter,
-    filters_of,
-)
-from premblyd.record.operating import Operator
+from premblyd.record.filters import DeliveryFilter, EventFilter, RejectionFilter
+from premblyd.record.listing import Chosen, Filter, Reads, filters_of
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Database
 
@@ -50,9 +35,8 @@ MAX_ROWS = 1_000_000_000
 
 def _outcome(event: Any) -> str:
     """Return what an event says of the person, beside what speaks against it."""
-    if event.contradicted:
-        return f"contradicted (said {event.outcome})"
-    return f"{event.outcome} ({event.doubt})" if event.doubt else str(event.outcome)
+    said = f"{event.outcome} ({event.doubt})" if event.doubt else str(event.outcome)
+    return lists.instead(event, "outcome") or said
 
 
 def _code(row: Any) -> str:
@@ -62,7 +46,7 @@ def _code(row: Any) -> str:
 def _reference(event: Any) -> str | None:
     """Return an event's reference, or why it has none any more."""
     reference: str | None = event.reference
-    return reference or NAMELESS.get(event.removed_parts)
+    return reference or lists.instead(event, "reference")
 
 
 def _why(delivery: Any) -> str | None:
@@ -76,13 +60,15 @@ def _why(delivery: Any) -> str | None:
     return error
 
 
-class _List(NamedTuple):
+class Shown(NamedTuple):
+    """How a list is printed: without rows, and its columns."""
+
     empty: str
     columns: tuple[Column, ...]
 
 
-LISTS: dict[type[Chosen], _List] = {
-    EventFilter: _List(
+LISTS: dict[type[Chosen], Shown] = {
+    EventFilter: Shown(
         "No events.",
         (
             Column("id", kind="whole"),
@@ -98,7 +84,7 @@ LISTS: dict[type[Chosen], _List] = {
             Column("handled", rank=4, kind="whole"),
         ),
     ),
-    DeliveryFilter: _List(
+    DeliveryFilter: Shown(
         "No deliveries.",
         (
             Column("id", kind="whole"),
@@ -119,21 +105,7 @@ LISTS: dict[type[Chosen], _List] = {
             Column("type", rank=7, kind="reference"),
         ),
     ),
-    AwaitedFilter: _List(
-        "No unsettled verifications.",
-        (
-            Column("id", kind="whole"),
-            Column("event", "event_id", kind="whole"),
-            Column("state", kind="whole"),
-            Column("asked", "ask_count", rank=3, kind="whole"),
-            Column("due (UTC)", "due_at_ms", rank=2, kind="time"),
-            Column("settled by", "settled_by_id", rank=4, kind="whole"),
-            Column("error", "last_error", rank=1, kind="words"),
-            Column("reference", rank=5, kind="reference"),
-            Column("created (UTC)", "created_at_ms", rank=6, kind="time"),
-        ),
-    ),
-    RejectionFilter: _List(
+    RejectionFilter: Shown(
         "No rejections.",
         (
             Column("id", rank=4, kind="whole"),
@@ -149,10 +121,15 @@ LISTS: dict[type[Chosen], _List] = {
 
 
 def print_list(
-    kind: type[Chosen], rows: Sequence[Any], *, as_json: bool = False, **how: Any
+    kind: type[Chosen],
+    rows: Sequence[Any],
+    *,
+    as_json: bool = False,
+    shown: Shown | None = None,
+    **how: Any,
 ) -> None:
-    """Print rows of a list, as `print_listed` does."""
-    empty, columns = LISTS[kind]
+    """Print rows of a list, as `print_listed` does. `shown`: of a list that is a feature's."""
+    empty, columns = shown or LISTS[kind]
     print_listed(columns, rows, empty=empty, as_json=as_json, **how)
 
 
@@ -221,52 +198,24 @@ def events(*, follow: bool, **asked: Any) -> None:
     if follow:
         _follow(**asked)
     else:
-        _list(EventFilter, **asked)
+        list_rows(EventFilter, **asked)
 
 
 @click.command()
 @list_options(DeliveryFilter)
 def deliveries(**asked: Any) -> None:
     """Newest first."""
-    _list(DeliveryFilter, **asked)
-
-
-@click.command()
-@click.option(
-    "--dismiss",
-    metavar="EVENT",
-    help="Dismiss this event (a number or a key), or `all`: `status` stops listing it.",
-)
-@list_options(AwaitedFilter)
-def unsettled(*, dismiss: str | None, **asked: Any) -> None:
-    """Newest first. If the configuration has `pending`, Prembly is asked about each that waits."""
-    if dismiss is None:
-        _list(AwaitedFilter, **asked)
-    else:
-        _dismiss(dismiss, **asked)
-
-
-def _dismiss(
-    event: str, *, config_path: Path, database: str | None, as_json: bool, **_: Any
-) -> None:
-    record = open_to_change(database_of(config_path, database))
-    if event == "all":
-        event_ids = sorted({*chain(*criteria.undismissed_ids(record).values())})
-    else:
-        event_ids = [find_event_id(record, event)]
-    changes = Operator(actor=actor()).dismiss(event_ids, record.now_ms())
-    count = sum(operating.transact_all(record, changes))
-    print_told({"dismissed": count}, f"Dismissed {counted(count, 'event')}.", as_json=as_json)
+    list_rows(DeliveryFilter, **asked)
 
 
 @click.command()
 @list_options(RejectionFilter)
 def rejections(**asked: Any) -> None:
     """Newest first. The newest 10,000 are kept, without their bodies."""
-    _list(RejectionFilter, **asked)
+    list_rows(RejectionFilter, **asked)
 
 
-def _list(
+def list_rows(
     kind: type[Chosen],
     *,
     config_path: Path,
@@ -274,19 +223,17 @@ def _list(
     limit: int,
     wide: bool,
     as_json: bool,
+    shown: Shown | None = None,
     **asked: Any,
-) -> None:
+) -> list[Any]:
+    """Print what is asked for of a list, and return its rows."""
     record = open_to_read(database_of(config_path, database))
     rows = lists.rows(record, chosen_by(kind, record, asked), limit)
-    print_list(kind, rows, wide=wide, hint="--wide shows all.", as_json=as_json)
+    hint = "--wide shows all."
+    print_list(kind, rows, wide=wide, hint=hint, as_json=as_json, shown=shown)
     if not rows:
         _note_unknown(record, config_path, database, asked)
-    if kind is not AwaitedFilter or as_json:
-        return
-    if any(row.due_at_ms is not None for row in rows) or not (rows or any(asked.values())):
-        settings = settings_if_valid(config_path, database)
-        if settings and value_of("pending", settings) is None:
-            click.echo("note: The configuration has no `pending`: Prembly is not asked.", err=True)
+    return rows
 
 
 def _follow(

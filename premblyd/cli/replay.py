@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -22,16 +22,14 @@ from premblyd.cli.printing import (
     print_told,
     progress,
 )
-from premblyd.config.keys import value_of
 from premblyd.config.load import load_config
-from premblyd.config.models import Config
-from premblyd.features.pause import wording
+from premblyd.feature import added
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.ground.words import counted
 from premblyd.record import operating, replays, unknown
+from premblyd.record.events import Told
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
-from premblyd.record.queries import PauseRow
 from premblyd.record.replays import RAN_BEFORE, Plan
 from premblyd.store.engine import Database
 
@@ -43,11 +41,16 @@ NARROWING = ("action", "type", "since_ms", "until_ms", "error", "event_id", "con
 LEFT_ALONE = {
     "unfinished": "they are pending or running: {}.",
     "waiting": "each waits for another (order): {}.",
-    "erased": "the person was erased: {}.",
-    "bodiless": "the hook needs the body, which was deleted when its retention period expired: {}.",
-    "contradicted": "Prembly contradicted their events: {}. `premblyd events --contradicted` lists"
-    " them; with --contradicted they are replayed too.",
 }
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _veto_options(command: F) -> F:
+    """Add the options that take what a replay leaves out without them."""
+    for veto in replays.vetoes():
+        if veto.option:
+            command = click.option(f"--{veto.name}", is_flag=True, help=veto.option)(command)
+    return command
 
 
 @click.command()
@@ -63,12 +66,7 @@ LEFT_ALONE = {
     is_flag=True,
     help="Create deliveries of --action for events that have none.",
 )
-@click.option(
-    "--contradicted",
-    "may_be_contradicted",
-    is_flag=True,
-    help="Include events that Prembly contradicted: the hook may run for a forged one.",
-)
+@_veto_options
 @click.option("--dry-run", is_flag=True, help="List what would be queued; queue nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @config_option
@@ -83,7 +81,6 @@ def replay(
     is_dead: bool,
     is_pending: bool,
     is_new: bool,
-    may_be_contradicted: bool,
     as_json: bool,
     **selection: Any,
 ) -> None:
@@ -108,19 +105,19 @@ def replay(
     or --since: each event that matches its response codes, `types` and `when` gets a delivery. If
     some of the events have one already, add --new.
     """
+    allowed = {veto.name for veto in replays.vetoes() if selection.pop(veto.name, False)}
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
     _check_use((event, event_option), **flags, **selection)
     settings = load_config(config_path, look_up_secrets=False)
     database = open_to_change(settings.database)
     selection["event_id"] = event or event_option
     selection["state"] = "pending" if is_pending else "dead" if is_dead else None
-    request = replays.Request(
-        chosen=_chosen(database, selection),
-        is_new=is_new,
-        may_be_contradicted=may_be_contradicted,
-    )
+    chosen = _chosen(database, selection)
+    request = replays.Request(chosen=chosen, is_new=is_new, allowed=allowed)
     plan = replays.plan(database, settings, request, database.now_ms())
-    _tell_questions(plan, settings)
+    for tell in added("shown", "OF_REPLAY"):
+        for sentence in tell(plan.counts, settings):
+            click.echo(sentence, err=True)
     if dry_run:
         _print_plan(plan, as_json)
         return
@@ -132,29 +129,17 @@ def replay(
     changes = replays.changes(plan, operator, settings, database.now_ms())
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), ("queueing", "queued"), silent=as_json)
-    paused = _paused(plan, database) if queued else []
-    waits = {"paused": paused} if paused else {}
-    _report(plan, "Queued", queued, exact={"queued": queued, **waits} if as_json else None)
-    if not as_json:
-        _print_paused(paused)
-    is_single = request.chosen.delivery_id is not None
-    is_refused = request.chosen.event_id is not None and (plan.erased or plan.bodiless)
+    tellers = added("shown", "OF_QUEUED") if queued else ()
+    told: list[Told] = [tell(database, plan.counts.keys()) for tell in tellers]
+    values = {name: value for each in told for name, value in each.values.items()}
+    _report(plan, "Queued", queued, exact={"queued": queued, **values} if as_json else None)
+    for sentence in () if as_json else chain(*(each.sentences for each in told)):
+        print_sentence(sentence)
+    is_single = chosen.delivery_id is not None
+    never = {veto.name for veto in replays.vetoes() if not veto.option}
+    is_refused = chosen.event_id is not None and never & plan.left_out.keys()
     if not queued and (is_single or is_refused):
         raise SystemExit(1)
-
-
-def _tell_questions(plan: Plan, settings: Config) -> None:
-    """Say how long Prembly is asked before the last of many hooks runs."""
-    confirming = {each.name for each in settings.actions if value_of("confirm", each)}
-    count = sum(each.action in confirming for each in (*plan.finished, *plan.pending))
-    if plan.action is not None and plan.action.name in confirming:
-        count += len(plan.new_for)
-    prembly = value_of("prembly", settings)
-    if prembly is None or count <= ASK_ABOVE:
-        return
-    rate = prembly.rate
-    minutes = counted(math.ceil(count / rate / 60), "minute")
-    click.echo(f"{counted(count, 'question')} at {rate:g}/s: {minutes}.", err=True)
 
 
 def _chosen(database: Database, selection: dict[str, Any]) -> DeliveryFilter:
@@ -222,6 +207,7 @@ def _left_alone(plan: Plan) -> dict[str, Any]:
         "unfinished": plan.unfinished,
         "without_action": dict(plan.without_action),
         **{name: count for name in LEFT_ALONE if (count := getattr(plan, name))},
+        **plan.left_out,
     }
     if plan.action:
         left["not_for"] = dict(plan.not_for)
@@ -260,6 +246,9 @@ def _print_skipped_again(plan: Plan) -> None:
 
 def _print_left_alone(plan: Plan) -> None:
     left = {words: count for name, words in LEFT_ALONE.items() if (count := getattr(plan, name))}
+    for veto in replays.vetoes():
+        if count := plan.left_out.get(veto.name):
+            left[veto.left] = count
     if not (plan or left or plan.without_action or plan.not_for):
         click.echo("Nothing matches.")
     for words, count in left.items():
@@ -270,22 +259,8 @@ def _print_left_alone(plan: Plan) -> None:
         click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
 
 
-def _paused(plan: Plan, database: Database) -> list[PauseRow]:
-    """Return the actions of queued deliveries that are paused."""
-    paused = wording.in_force(database, database.now_ms())
-    return [paused[name] for name in sorted(plan.actions & paused.keys())]
-
-
-def _print_paused(paused: Sequence[PauseRow]) -> None:
-    for each in paused:
-        told = f"{each.action} has been {wording.sentence(each)}. Its queued deliveries wait:"
-        print_sentence(f"{told} `premblyd resume {each.action}`.")
-
-
 def _print_plan(plan: Plan, as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
-    for row in rows:
-        del row["contradicted"], row["removed_parts"]
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]

@@ -1,8 +1,7 @@
 """premblyd show"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,18 +15,14 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.printing import bold, clean, print_json
-from premblyd.config.keys import value_of
-from premblyd.features.keeping import removed_parts
-from premblyd.features.keeping.removed_parts import Remains
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import MASK
 from premblyd.ground.words import counted
 from premblyd.record import events
-from premblyd.record.events import ShownEvent
+from premblyd.record.events import AttemptRow, Block, ShownEvent
 from premblyd.record.operating import Operator, RecordedReveal
-from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.replays import RAN_BEFORE
 
 UNRECORDED = "Nothing is shown, because your access could not be recorded."
@@ -45,16 +40,16 @@ def show(
     record = open_to_read(place)
     found = events.find_event(record, event)
     settings = settings_if_valid(config_path)
+    own = None if database else settings  # another record's is not known
     if reveal:
-        shown = events.revealed(record, _record_reveal(place, found.id))
+        shown = events.revealed(record, _record_reveal(place, found.id), settings=own)
     else:
-        shown = events.masked(record, found, plain=settings.plain_actions if settings else ())
-    remains = removed_parts.remains(record, found, record.now_ms())
+        plain = settings.plain_actions if settings else ()
+        shown = events.masked(record, found, plain=plain, settings=own)
     if as_json:
-        print_json({**shown.as_json(), "on_hold": remains.is_on_hold})
+        print_json(shown.as_json())
     else:
-        is_asked = database is not None or not settings or bool(value_of("pending", settings))
-        _print(shown, remains, is_asked=is_asked)
+        _print(shown)
 
 
 def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
@@ -68,13 +63,12 @@ def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
         raise
 
 
-def _print(event: ShownEvent, remains: Remains, *, is_asked: bool) -> None:
+def _print(event: ShownEvent) -> None:
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     click.echo(bold(f"Event {columns.pop('id')}"))
-    if event.contradicted:
-        click.echo("  Prembly contradicts it: see the questions to Prembly below.")
-    for sentence in remains.sentences():
+    lines = [line for each in event.told for line in each.lines]
+    for sentence in (*lines, *event.sentences):
         click.echo(f"  {caller.as_called(clean(sentence))}")
     for name, value in columns.items():
         if value not in (None, ""):  # an empty doubt is none
@@ -84,7 +78,7 @@ def _print(event: ShownEvent, remains: Remains, *, is_asked: bool) -> None:
         click.echo("  headers")
     for name, value in headers:
         click.echo(f"    {clean(name)}: {clean(value)}")
-    if remains.has_body:
+    if event.body is not None:
         click.echo("  body")
         click.echo("\n".join(f"    {clean(line)}" for line in events.body_lines(event.body)))
     for delivery in event.deliveries:
@@ -103,25 +97,15 @@ def _print(event: ShownEvent, remains: Remains, *, is_asked: bool) -> None:
             click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
         for attempt in delivery.attempts:
             _print_attempt(attempt)
-    for row in event.awaited:
-        _print_awaited(row, is_asked=is_asked)
-    if event.inquiries:
-        click.echo(f"\n{bold('Questions to Prembly')}")
-    for inquiry in event.inquiries:
-        _print_inquiry(inquiry, has_person=remains.has_person)
+    for each in event.told:
+        for block in each.blocks:
+            _print_block(block)
 
 
-def _print_awaited(row: Mapping[str, Any], *, is_asked: bool) -> None:
-    asked = counted(row["ask_count"], "question")
-    title = bold(f"Unsettled {row['id']}:")
-    click.echo(f"\n{title} {row['state']} after {asked} to Prembly")
-    if row["due_at_ms"] is not None:
-        at = f"asked next at {times.for_people(row['due_at_ms'])} UTC"
-        click.echo(f"  {at if is_asked else 'not asked: the configuration has no `pending`'}")
-    if row["settled_by_id"] is not None:
-        click.echo(f"  settled by event {row['settled_by_id']}")
-    if row["last_error"]:
-        click.echo(f"  {clean(row['last_error'])}")
+def _print_block(block: Block) -> None:
+    click.echo(f"\n{bold(block.title)} {clean(block.more)}".rstrip())
+    for line in block.lines:
+        click.echo(f"  {clean(line)}")
 
 
 def _tried(attempts: Sequence[AttemptRow]) -> str:
@@ -148,17 +132,3 @@ def _print_attempt(attempt: AttemptRow) -> None:
         click.echo(f"     | {clean(line)}")
     if attempt.output_truncated:
         click.echo("     | … the rest was not kept")
-
-
-def _print_inquiry(inquiry: InquiryRow, *, has_person: bool) -> None:
-    of_none = "its session" if has_person else "a deleted name"
-    asked_for = f"reference {inquiry.reference}" if inquiry.reference else of_none
-    is_status = inquiry.error == f"HTTP {inquiry.http_status}"  # which is told anyway
-    error = f": {inquiry.error}" if inquiry.error and not is_status else ""
-    facts = [f"{inquiry.duration_ms} ms"]
-    if inquiry.http_status:
-        facts.append(f"HTTP {inquiry.http_status}, {inquiry.answer_bytes or 0} bytes")
-    numbers = {"delivery": inquiry.delivery_id, "stored as event": inquiry.stored_event_id}
-    facts += [f"{words} {number}" for words, number in numbers.items() if number]
-    line = f"{inquiry.purpose}, {asked_for}: {inquiry.result}{error}  ({'; '.join(facts)})"
-    click.echo(f"  {times.for_people(inquiry.at_ms)} UTC  {clean(line)}")

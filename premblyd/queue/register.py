@@ -229,22 +229,6 @@ _REVIVE = Statement(
         ended_at_ms=None, ended=None, forgotten_at_ms=None, beat_count=Host.beat_count + 1
     ).where(Host.worker == param("worker"))
 )
-_WORKING = Host.alias()
-FORGET = Statement(
-    Host.update(
-        forgotten_at_ms=param("now_ms"),
-        ended=fn.COALESCE(Host.ended, param("ended")),
-        ended_at_ms=fn.COALESCE(Host.ended_at_ms, param("now_ms")),
-    ).where(
-        Host.name == param("name"),
-        Host.forgotten_at_ms.is_null(),
-        ~fn.EXISTS(
-            _WORKING.select(_WORKING.id).where(
-                _WORKING.name == param("name"), is_working(_WORKING, param("now_ms"))
-            )
-        ),
-    )
-)
 _HAS_ENDED = Statement(
     Host.select(Host.id).where(Host.worker == param("worker"), Host.ended.is_null(False))
 )

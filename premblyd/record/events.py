@@ -5,25 +5,38 @@ import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import Expression, fn
 
-from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.config.models import Config
+from premblyd.feature import added
 from premblyd.ground import privacy
 from premblyd.ground.errors import NotFoundError
 from premblyd.prembly import bodies
 from premblyd.prembly import events as events_of_prembly
-from premblyd.record import criteria, lists, queries
+from premblyd.record import lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
-from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, WholeEvent
+from premblyd.record.queries import Row, row_of
+from premblyd.store.columns import Kept, Seen, emptied
 from premblyd.store.engine import Database
 from premblyd.store.tables import Attempt, Delivery, Event
 
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536
 MAX_LINES = 2000
+Show = Callable[..., dict[str, Any]]  # the columns of a row as people see them
+
+
+@row_of(Event, Seen.EVENT)
+class WholeEvent(Row):
+    """An event with its payload and its secrets."""
+
+
+@row_of(Attempt, Seen.EVENT)
+class AttemptRow(Row):
+    """One run of a delivery's hook, with what that printed."""
 
 
 def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
@@ -97,36 +110,66 @@ class ShownDelivery:
     attempts: Sequence[AttemptRow]
 
 
+class Block(NamedTuple):
+    """Lines for the terminal, below their title, with `more` beside it."""
+
+    title: str
+    more: str = ""
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a feature tells beside what the core shows: `values` by their names in JSON, `sentences`
+    for people, and for the terminal alone `lines` and `blocks`, as pages have more to say."""
+
+    values: Mapping[str, Any]
+    sentences: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    blocks: Sequence[Block] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownEvent:
-    """An event's columns, masked or not, its body, its deliveries, and how its verification was
-    awaited, the oldest first.
+    """An event's columns, masked or not, its body, its deliveries, and what features tell of it.
 
     `columns` have `headers`, as pairs, only when it is revealed. `body` is a JSON object, a text
-    where it is none, or the mask; None: it is gone.
+    where it is none, or the mask; None: it is gone. `has_person`: whether anything is left that
+    names somebody.
     """
 
     columns: Mapping[str, Any]
-    contradicted: bool  # by Prembly
     body: Any
+    has_person: bool
     deliveries: Sequence[ShownDelivery]
-    awaited: Sequence[Mapping[str, Any]]
-    inquiries: Sequence[InquiryRow]  # to Prembly, about it
+    told: Sequence[Told]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What features tell, by its names in JSON."""
+        return {name: value for each in self.told for name, value in each.values.items()}
+
+    @property
+    def sentences(self) -> list[str]:
+        """What features tell people."""
+        return [sentence for each in self.told for sentence in each.sentences]
 
     def as_json(self) -> dict[str, Any]:
         """Return what `premblyd show --json` prints."""
         return {
             **self.columns,
-            "contradicted": self.contradicted,
             "body": self.body,
             "deliveries": [{**each.columns, "attempts": each.attempts} for each in self.deliveries],
-            "awaited": self.awaited,
-            "inquiries": self.inquiries,
+            **self.values,
         }
 
 
 def revealed(
-    database: Database, recorded: RecordedReveal, newest_attempts: int | None = None
+    database: Database,
+    recorded: RecordedReveal,
+    newest_attempts: int | None = None,
+    *,
+    settings: Config | None = None,
 ) -> ShownEvent:
     """Return the event with its personal data, which it is on record that somebody sees; of each
     delivery the `newest_attempts`, or all."""
@@ -141,7 +184,7 @@ def revealed(
     def show(row: Row, action: str = "") -> dict[str, Any]:
         return dataclasses.asdict(row)
 
-    return _shown(database, event, columns, body, newest_attempts, show)
+    return _shown(database, event, columns, body, newest_attempts, show, settings)
 
 
 def masked(
@@ -150,6 +193,7 @@ def masked(
     newest_attempts: int | None = None,
     *,
     plain: Collection[str] = (),
+    settings: Config | None = None,
 ) -> ShownEvent:
     """Return the event without personal data; of each delivery the `newest_attempts`, or all. What
     a hook printed is hidden, save that of the `plain` actions: only these say that it is harmless.
@@ -170,7 +214,7 @@ def masked(
     def show(row: Row, action: str = "") -> dict[str, Any]:
         return row.masked(["output"] if action in plain else [])
 
-    return _shown(database, event, columns, body, newest_attempts, show)
+    return _shown(database, event, columns, body, newest_attempts, show, settings)
 
 
 def _shown(
@@ -179,7 +223,8 @@ def _shown(
     columns: Mapping[str, Any],
     body: Any,
     newest_attempts: int | None,
-    show: Callable[..., dict[str, Any]],
+    show: Show,
+    settings: Config | None,
 ) -> ShownEvent:
     """Return an event with all that became of it. `show` returns a row's columns as they are shown,
     of an attempt those for its action."""
@@ -191,14 +236,13 @@ def _shown(
         attempts[attempt.delivery_id].append(shown)
     return ShownEvent(
         columns=columns,
-        contradicted=criteria.was_contradicted(database, event.id),
         body=body,
+        has_person=has_person(event),
         deliveries=[
             ShownDelivery(columns=show(delivery), attempts=attempts[delivery.id])
             for delivery in deliveries
         ],
-        awaited=[show(row) for row in _awaited(database, event.id, event.reference)],
-        inquiries=[InquiryRow(**show(row)) for row in _inquiries(database, event)],
+        told=[tell(database, event, show, settings) for tell in added("shown", "OF_EVENT")],
     )
 
 
@@ -240,6 +284,12 @@ def has_body(event: WholeEvent) -> bool:
     return event.body is not None
 
 
+def has_person(event: WholeEvent) -> bool:
+    """Return whether an event has anything left that names somebody."""
+    gone = emptied(Event, Kept.IDENTITY).items()
+    return any(getattr(event, name, value) != value for name, value in gone)
+
+
 def _headers(event: WholeEvent) -> Any:
     """Return the headers as pairs; as one, when somebody has changed them."""
     try:
@@ -273,22 +323,3 @@ def attempts_of(
     if newest is not None:
         query = query.join(Delivery).where(Attempt.number > Delivery.attempt_count - newest)
     return queries.rows(database, query, AttemptRow)
-
-
-def _inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
-    """Return the questions to Prembly about an event, and the one whose answer it is, the oldest
-    first."""
-    is_its = Inquiry.event == event.id
-    if event.verified_by == events_of_prembly.STORED_BY:
-        is_its = is_its | (Inquiry.stored_event == event.id)
-    query = Inquiry.select(*queries.columns(Inquiry, InquiryRow)).where(is_its)
-    return queries.rows(database, query.order_by(Inquiry.id), InquiryRow)
-
-
-def _awaited(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:
-    """Return what was or is awaited of an event's verification, the oldest first."""
-    is_its = Awaited.event == event_id
-    if reference is not None:
-        is_its |= Awaited.reference == reference
-    query = Awaited.select(*queries.columns(Awaited, AwaitedRow)).where(is_its)
-    return queries.rows(database, query.order_by(Awaited.id), AwaitedRow)

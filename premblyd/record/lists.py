@@ -14,28 +14,14 @@ from typing import Any
 
 from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
-from premblyd.features.asking.tables import Awaited
+from premblyd.feature import added
 from premblyd.ground.times import HOUR_MS
 from premblyd.record import criteria, queries
-from premblyd.record.criteria import FEW, Condition
-from premblyd.record.filters import (
-    AwaitedFilter,
-    Chosen,
-    DeliveryFilter,
-    EventFilter,
-    OperatorFilter,
-    RejectionFilter,
-)
-from premblyd.record.queries import (
-    MOST_ROWS,
-    OF_EVENT,
-    AwaitedRow,
-    By,
-    DeliveryRow,
-    EventRow,
-    OperatorRow,
-    RejectionRow,
-)
+from premblyd.record.criteria import FEW
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.listing import AddedColumn, Chosen, Condition, Ids, Listed
+from premblyd.record.queries import MOST_ROWS, By, Row, row_of
+from premblyd.store.columns import PLAIN, Number, Seen
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event, OperatorAction, Rejection
@@ -45,7 +31,43 @@ BUDGET_S = 0.05  # for looking through rows that no index picks
 FIRST_STEP, MAX_STEP = 500, 32_000  # ids that one statement looks through
 QUICK_S, SLOW_S = 0.004, 0.016  # the next one looks through more, or through fewer
 COUNTED = 20_000  # rows of an index: no more are counted, to find the one with fewest
-Ids = tuple[int, int | None]
+_LOOKED_UP: tuple[AddedColumn, ...] = tuple(added("listing", "COLUMNS"))
+_INSTEAD = tuple(added("listing", "INSTEAD"))  # columns, and what makes words of a row
+
+
+@row_of(Event, Seen.LISTS, looked_up=_LOOKED_UP)
+class EventRow(Row):
+    """An event in a list."""
+
+    handled: str  # how the delivery stands that stands worst; none: no action was for it
+    deliveries: int
+
+
+_EVENT_OF_OTHER = Number(PLAIN, column_name="ran_instead_event_id")
+_OF_EVENT = (Event.type, Event.response_code, Event.outcome, Event.reference)
+
+
+@row_of(Delivery, Seen.LISTS, (*_OF_EVENT, _EVENT_OF_OTHER), _LOOKED_UP)
+class DeliveryRow(Row):
+    """A delivery, and what its event is about; that may have been deleted by hand."""
+
+
+@row_of(Rejection, Seen.LISTS)
+class RejectionRow(Row):
+    """A request that was refused."""
+
+
+@row_of(OperatorAction, Seen.LISTS)
+class OperatorRow(Row):
+    """What somebody did; for a replay of many, with how many deliveries that queued."""
+
+    parts: int
+
+
+def instead(row: Row, column: str) -> str | None:
+    """Return what people read in place of a column's value, by what features know; None: it."""
+    found = (words(row) for name, words in _INSTEAD if name == column)
+    return next(filter(None, found), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +118,8 @@ def part(database: Database, chosen: Chosen, place: Cursor = NEWEST, limit: int 
     low, high = listed.ids(database, chosen)
     conditions = chosen.conditions(database)
     way = _way(database, listed.table, conditions, low, high)
-    query = _all_of(listed.query(way), conditions)
+    rows_of = listed.query or _plain(listed.table, listed.row)
+    query = _all_of(rows_of(way), conditions)
     return browse(database, query, listed.row, place, way=way, limit=limit, low=low, high=high)
 
 
@@ -142,7 +165,6 @@ def _events(way: ReadPlan) -> "ModelSelect[Any]":
     """Return all events, each with how its deliveries stand."""
     return Event.select(
         *queries.columns(Event, EventRow),
-        criteria.is_contradicted(),
         criteria.handled().alias("handled"),
         criteria.deliveries().alias("deliveries"),
     ).from_(By(Event, way.index))
@@ -155,8 +177,7 @@ def _deliveries(way: ReadPlan) -> "ModelSelect[Any]":
         Delivery.select(
             *queries.columns(Delivery, DeliveryRow),
             other.event.alias("ran_instead_event_id"),
-            *OF_EVENT,
-            criteria.is_contradicted(Delivery.event),
+            *_OF_EVENT,
         )
         .from_(By(Delivery, way.index))
         .join(Event, JOIN.LEFT_OUTER, on=Delivery.event == Event.id)  # it may have been deleted
@@ -363,24 +384,24 @@ def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: 
     return low
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _List:
-    """A list by ids: its rows, and between which ids the chosen ones are."""
-
-    table: type[Table]
-    row: type[Any]
-    query: Callable[[ReadPlan], "ModelSelect[Any]"]
-    ids: Callable[[Database, Any], Ids] = lambda database, chosen: (1, None)
-
-
-_LISTS: dict[type[Chosen], _List] = {
-    EventFilter: _List(table=Event, row=EventRow, query=_events, ids=_event_range),
-    DeliveryFilter: _List(table=Delivery, row=DeliveryRow, query=_deliveries, ids=_delivery_range),
-    AwaitedFilter: _List(table=Awaited, row=AwaitedRow, query=_plain(Awaited, AwaitedRow)),
-    OperatorFilter: _List(
-        table=OperatorAction,
-        row=OperatorRow,
-        query=_operators,
-        ids=lambda database, chosen: _since(database, OperatorAction.at_ms, chosen.since_ms),
-    ),
+_LISTS: dict[type[Chosen], Listed] = {
+    each.chosen: each
+    for each in (
+        Listed(chosen=EventFilter, table=Event, row=EventRow, query=_events, ids=_event_range),
+        Listed(
+            chosen=DeliveryFilter,
+            table=Delivery,
+            row=DeliveryRow,
+            query=_deliveries,
+            ids=_delivery_range,
+        ),
+        Listed(
+            chosen=OperatorFilter,
+            table=OperatorAction,
+            row=OperatorRow,
+            query=_operators,
+            ids=lambda database, chosen: _since(database, OperatorAction.at_ms, chosen.since_ms),
+        ),
+        *added("listing", "LISTS"),
+    )
 }

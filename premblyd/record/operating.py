@@ -1,5 +1,5 @@
-"""What people change while the daemon runs: replay, cancel, pause, reveal, forget. Each change is
-recorded.
+"""What people change while the daemon runs: replay, cancel, reveal, and what features let them do.
+Each change is recorded.
 
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
 it on a connection of its own (`engines.connections.transact`); the daemon hands it to its writer
@@ -17,16 +17,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from premblyd.features.keeping import holds
-from premblyd.features.pause import pauses
 from premblyd.features.turns import order
 from premblyd.features.turns.settings import Then
-from premblyd.ground import times
-from premblyd.queue import inbox, register
+from premblyd.queue import inbox
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.queue.inbox import NewDelivery
-from premblyd.record.criteria import DISMISSED
 from premblyd.store.engine import (
     BulkInsert,
     Database,
@@ -37,16 +33,18 @@ from premblyd.store.engine import (
     param,
     update,
 )
-from premblyd.store.states import CANCELLABLE, FINISHED, LOST, State
+from premblyd.store.states import CANCELLABLE, FINISHED, State
 from premblyd.store.tables import Delivery, Event, OperatorAction
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
-EXPORTED = 500  # rows that are only inserted: that takes a tenth of the time
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it: webhooks have the greater part of the time
-REPLAYED, CANCELLED, EXPORT = "replay", "cancel", "export"  # what the record calls it
+REPLAYED, CANCELLED = "replay", "cancel"  # what the record calls it
+# Who removes or erases events locks this first of all, as who adds to them or holds them does:
+# else, on PostgreSQL, it could end after what it did not see.
+EVENTS = "holds"
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
@@ -104,14 +102,6 @@ class RecordedReveal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedExport:
-    """Shows that it is on record who takes a person's data out of the record: of the events
-    `event_ids`."""
-
-    event_ids: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """Makes the changes that a person asks for, the `actor`, whom the record names: each of them,
     with `part_of_id` as a part of what `many` recorded."""
@@ -153,30 +143,6 @@ class Operator:
 
         return _in_batches(delivery_ids, cancel)
 
-    def pause(
-        self, action: str, now_ms: int, until_ms: int | None, reason: str | None
-    ) -> Change[None]:
-        """Stop starting an action's hooks on all hosts: until then, or until `resume`."""
-
-        def pause(transaction: Transaction) -> None:
-            pauses.begin(transaction, action, now_ms, until_ms, reason)
-            until = "" if until_ms is None else f" until {times.for_people(until_ms)} UTC"
-            note = f"{action}{until}" + (f": {reason}" if reason else "")
-            self._record(transaction, "pause", now_ms, note=note)
-
-        return pause
-
-    def resume(self, action: str, now_ms: int) -> Change[bool]:
-        """Start an action's hooks again. False: it was not paused."""
-
-        def resume(transaction: Transaction) -> bool:
-            was_paused = pauses.end(transaction, action, now_ms)
-            if was_paused:
-                self._record(transaction, "resume", now_ms, note=action)
-            return was_paused
-
-        return resume
-
     def reveal(self, event_id: int, now_ms: int) -> Change[RecordedReveal]:
         """Record that the actor sees an event's personal data."""
 
@@ -185,28 +151,6 @@ class Operator:
             return RecordedReveal(event_id=event_id)
 
         return record
-
-    def dismiss(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Record that the actor has looked at these events, so that `status` stops listing them.
-        Yield the changes, each of which returns how many events it dismissed."""
-        return self._record_events(DISMISSED, event_ids, now_ms)
-
-    def export_events(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Record of each of these events that the actor takes it out. Yield the changes, each of
-        which returns how many."""
-        return self._record_events(EXPORT, event_ids, now_ms, EXPORTED)
-
-    def forget_host(self, name: str, now_ms: int) -> Change[bool]:
-        """End a host that does not come back, so that nothing waits for it. False: there is none
-        of this name, or it works."""
-
-        def forget(transaction: Transaction) -> bool:
-            changed = transaction.change(register.FORGET, name=name, ended=LOST, now_ms=now_ms)
-            if changed:
-                self._record(transaction, "forget", now_ms, note=f"host {name}")
-            return bool(changed)
-
-        return forget
 
     def replay(
         self,
@@ -274,7 +218,7 @@ class Operator:
             return True
 
         def add_all(transaction: Transaction, part: Sequence[int]) -> int:
-            transaction.lock([holds.LOCK])  # else another host could be removing these events
+            transaction.lock([EVENTS])
             transaction.lock([f"add {action}"])  # else two operators add the same at once
             if then is not None:
                 order.lock_of_events(transaction, part)
@@ -294,9 +238,12 @@ class Operator:
         rows = [(now_ms, self.actor, action, id_, note, self.part_of_id) for id_ in delivery_ids]
         return len(transaction.insert_many(_RECORD_MANY, rows))
 
-    def _record_events(
+    def record_events(
         self, action: str, event_ids: Sequence[int], now_ms: int, size: int | None = None
     ) -> Iterator[Change[int]]:
+        """Record of each of these events that the actor did this. Yield the changes, each of which
+        returns of how many."""
+
         def record(transaction: Transaction, part: Sequence[int]) -> int:
             rows = [(now_ms, self.actor, action, number, self.part_of_id) for number in part]
             return len(transaction.insert_many(_RECORD_EVENTS, rows))
@@ -310,16 +257,12 @@ class Operator:
         return transaction.insert(_RECORD, action=action, **own, **(_ABOUT_NOTHING | about))
 
 
-def record_export(
-    database: Database, actor: str, event_ids: Sequence[int], about: str
-) -> RecordedExport:
-    """Record that the actor takes out what is held of a person: a row that names nobody, and behind
-    it one for each event, so that each says who has seen it."""
-    now_ms = database.now_ms()
-    operator = database.transact(Operator(actor=actor).many(about, now_ms, EXPORT))
-    for _ in transact_all(database, operator.export_events(event_ids, now_ms)):
-        pass
-    return RecordedExport(event_ids=frozenset(event_ids))
+def write_down(
+    transaction: Transaction, actor: str, action: str, now_ms: int, note: str | None = None
+) -> None:
+    """Put on record that the actor did this. `note` names no person."""
+    own = {"at_ms": now_ms, "actor": actor, "action": action, "part_of_id": None}
+    transaction.insert(_RECORD, **own, **(_ABOUT_NOTHING | {"note": note}))
 
 
 def _cancelled(

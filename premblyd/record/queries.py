@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from peewee import (
     OP,
@@ -23,17 +23,14 @@ from peewee import (
     fn,
 )
 
-from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.features.keeping.tables import Erasure, Hold
-from premblyd.features.pause.tables import Pause
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.privacy import Shape, mask
+from premblyd.record.listing import AddedColumn
 from premblyd.store.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.store.columns import columns as columns_of
 from premblyd.store.connections import translated
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
-from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, Rejection
 
 # The columns that have a reference or a user_ref, or what stands for one.
 NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
@@ -45,6 +42,8 @@ _Class = TypeVar("_Class", bound=type[Any])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A row: a value for each column."""
+
+    looked_up: ClassVar[tuple[AddedColumn, ...]] = ()  # by the event
 
     if TYPE_CHECKING:  # which columns it has, the tables say
 
@@ -64,18 +63,23 @@ class Row:
 
 
 def row_of(
-    table: type[Model], seen: Seen, also: tuple[Any, ...] = ()
+    table: type[Model],
+    seen: Seen,
+    also: tuple[Any, ...] = (),
+    looked_up: tuple[AddedColumn, ...] = (),
 ) -> Callable[[_Class], _Class]:
-    """Make a row of a class: it has the columns of `table` seen there, those in `also`, and its
-    own, which are made for it alone and name nobody."""
+    """Make a row of a class: it has the columns of `table` seen there, those in `also`, those that
+    are `looked_up`, and its own, which are made for it alone and name nobody."""
 
     def make(cls: _Class) -> _Class:
         found: list[Any] = [_field(column) for column in (*columns_of(table, seen), *also)]
+        found += [(column.name, Any) for column in looked_up]
         found += inspect.get_annotations(cls).items()
         made: Any = dataclasses.make_dataclass(
             cls.__name__, found, bases=(Row,), frozen=True, slots=True, kw_only=True
         )
         made.__doc__, made.__module__ = cls.__doc__, cls.__module__
+        made.looked_up = looked_up
         return cast("_Class", made)
 
     return make
@@ -85,75 +89,6 @@ def _field(column: Column) -> tuple[str, Any, Any]:
     about = {"kind": column.kind, "shown": column.shown}
     # What is private stands in no error's text, and in no log.
     return column.column_name, Any, field(repr=column.holds is PLAIN, metadata=about)
-
-
-@row_of(Event, Seen.LISTS)
-class EventRow(Row):
-    """An event in a list."""
-
-    contradicted: bool  # by Prembly, asked to confirm it
-    handled: str  # how the delivery stands that stands worst; none: no action was for it
-    deliveries: int
-
-
-@row_of(Event, Seen.EVENT)
-class WholeEvent(Row):
-    """An event with its payload and its secrets."""
-
-
-OF_EVENT = (Event.type, Event.response_code, Event.outcome, Event.reference)
-
-
-@row_of(Delivery, Seen.LISTS, OF_EVENT)
-class DeliveryRow(Row):
-    """A delivery, and what its event is about; that may have been deleted by hand."""
-
-    ran_instead_event_id: int | None
-    contradicted: bool
-
-
-@row_of(Attempt, Seen.EVENT)
-class AttemptRow(Row):
-    """One run of a delivery's hook, with what that printed."""
-
-
-@row_of(Inquiry, Seen.LISTS)
-class InquiryRow(Row):
-    """A question to Prembly, and its result."""
-
-
-@row_of(Rejection, Seen.LISTS)
-class RejectionRow(Row):
-    """A request that was refused."""
-
-
-@row_of(Awaited, Seen.LISTS)
-class AwaitedRow(Row):
-    """A verification without a result, and what Prembly has answered about it."""
-
-
-@row_of(Pause, Seen.LISTS)
-class PauseRow(Row):
-    """An action that is paused."""
-
-
-@row_of(OperatorAction, Seen.LISTS)
-class OperatorRow(Row):
-    """What somebody did; for a replay of many, with how many deliveries that queued."""
-
-    parts: int
-
-
-@row_of(Hold, Seen.LISTS)
-class HoldRow(Row):
-    """A hold; of one that has ended, without whom it was on."""
-
-    is_in_force: bool
-
-
-@row_of(Erasure, Seen.LISTS)
-class ErasureRow(Row):
-    """An erasure at a person's request."""
 
 
 class By(Node):
@@ -217,8 +152,14 @@ def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> l
     for values in found:
         columns = dict(zip(names, values, strict=True))
         columns |= {name: bool(columns[name]) for name in truths if columns[name] is not None}
-        made.append(row(**columns))
-    return made
+        made.append(columns)
+    looked_up = getattr(row, "looked_up", ())
+    for column in looked_up if made else ():
+        of = "event_id" if "event_id" in names else "id"
+        values = column.find(database, {columns[of] for columns in made})
+        for columns in made:
+            columns[column.name] = values.get(columns[of], column.otherwise)
+    return [row(**columns) for columns in made]
 
 
 def _is_truth(field: Any) -> bool:

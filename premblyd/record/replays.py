@@ -2,8 +2,8 @@
 `plan`, which `changes` carries out."""
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,16 @@ from peewee import ModelSelect, fn
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
-from premblyd.features.keeping.tables import RemovedParts
+from premblyd.feature import added
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue import recovery
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.recovery import BODY_GONE, EVENT_COLUMNS, usable_event
-from premblyd.record import criteria, queries, unknown
+from premblyd.queue.recovery import EVENT_COLUMNS, usable_event
+from premblyd.record import queries, unknown
 from premblyd.record.filters import DeliveryFilter
+from premblyd.record.listing import Veto
 from premblyd.record.operating import Change, Operator
+from premblyd.record.queries import MOST_ROWS
 from premblyd.store.engine import Database
 from premblyd.store.states import FINISHED, State
 from premblyd.store.tables import Delivery, Event
@@ -41,7 +42,7 @@ class Request:
 
     chosen: DeliveryFilter
     is_new: bool = False  # only deliveries that are not there yet
-    may_be_contradicted: bool = False  # also what is of events that Prembly contradicted
+    allowed: Collection[str] = ()  # also what these vetoes leave out
     after_id: int = 0
     limit: int | None = None
 
@@ -67,8 +68,6 @@ class FoundDelivery:
     action: str
     state: str
     ran_instead_id: int | None
-    contradicted: bool  # its event was, by Prembly
-    removed_parts: str | None  # what its event has no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +81,7 @@ class Plan:
     action: Action | None = None
     unfinished: int = 0  # left alone: pending or running
     waiting: int = 0  # left alone: by `order` it waits for another
-    contradicted: int = 0  # left alone: of events that Prembly contradicted
-    erased: int = 0  # left alone: of events whose person was erased
-    bodiless: int = 0  # left alone: their hooks get the body, which was removed
+    left_out: Mapping[str, int] = field(default_factory=dict)  # left alone: by their vetoes
     without_action: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, int] = field(default_factory=dict)  # events, by why the action is not
     # Of `finished`: what is skipped once more, as another has succeeded that stays as it is.
@@ -94,10 +91,17 @@ class Plan:
         return len(self.finished) + len(self.pending) + len(self.new_for)
 
     @property
-    def actions(self) -> set[str]:
-        """Those of which it queues anything."""
-        new = {self.action.name} if self.action and self.new_for else set()
-        return {each.action for each in (*self.finished, *self.pending)} | new
+    def counts(self) -> Counter[str]:
+        """How many deliveries it queues, by their actions."""
+        counts = Counter(each.action for each in (*self.finished, *self.pending))
+        if self.action and self.new_for:
+            counts[self.action.name] += len(self.new_for)
+        return counts
+
+
+def vetoes() -> tuple[Veto, ...]:
+    """Return what features let a replay leave out; of two the first counts."""
+    return tuple(added("listing", "VETOES"))
 
 
 def plan(database: Database, settings: Config, request: Request, now_ms: int) -> Plan:
@@ -128,16 +132,20 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
             without_action=Counter(each.action for each in gone),
         )
     ended = [each for each in kept if each.state in FINISHED]
-    whole = [each for each in ended if each.removed_parts != RemovedParts.ERASED]
-    fit = [each for each in whole if not _has_no_body(actions[each.action], each.removed_parts)]
-    finished = [each for each in fit if request.may_be_contradicted or not each.contradicted]
+    against = _vetoed(database, request, (each.event_id for each in ended))
+    left_out: Counter[str] = Counter()
+    finished = []
+    for each in ended:
+        needs_body = actions[each.action].hook.gets_body
+        if (veto := _first(against[each.event_id], needs_body=needs_body)) is None:
+            finished.append(each)
+        else:
+            left_out[veto.name] += 1
     replayed = {each.id for each in finished}
     return Plan(
         found=found,
         finished=finished,
-        contradicted=len(fit) - len(finished),
-        erased=len(ended) - len(whole),
-        bodiless=len(whole) - len(fit),
+        left_out=left_out,
         skipped_again=[
             each
             for each in finished
@@ -187,15 +195,7 @@ def find_deliveries(
 ) -> list[FoundDelivery]:
     """Return the deliveries that a command is about, oldest first: at most `limit`, with higher
     numbers than `after_id`."""
-    columns = queries.columns(Delivery, FoundDelivery)
-    of_event = Event.alias("of_event")
-    removed_parts = (
-        of_event.select(of_event.removed_parts)
-        .where(of_event.id == Delivery.event)
-        .alias("removed_parts")
-    )
-    contradicted = criteria.is_contradicted(Delivery.event)
-    query = _chosen(database, chosen, *columns, contradicted, removed_parts)
+    query = _chosen(database, chosen, *queries.columns(Delivery, FoundDelivery))
     return queries.whole(
         database, query, Delivery.id, FoundDelivery, after_id=after_id, limit=limit
     )
@@ -220,16 +220,14 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
     not_for: Counter[str] = Counter()
     new_for = []
     chosen = request.chosen
-    for event in _events_without(database, action.name, chosen.event_id, chosen.since_ms):
+    found = _events_without(database, action.name, chosen.event_id, chosen.since_ms)
+    against = _vetoed(database, request, (event.id for event in found))
+    needs_body = action.hook.gets_body or action.when is not None
+    for event in found:
         why_not = routing.why_not_told(action, event.type, event.response_code)
-        if event.contradicted and not request.may_be_contradicted:
-            why_not = "Prembly contradicted it"
-        needs_body = action.when is not None
-        if why_not is None and event.removed_parts == RemovedParts.ERASED:
-            why_not = recovery.ERASED
-        elif why_not is None and event.removed_parts in recovery.BODILESS:
-            why_not = BODY_GONE if needs_body or action.hook.gets_body else None
-        elif why_not is None and needs_body:  # only now is the body read
+        if why_not is None and (veto := _first(against[event.id], needs_body=needs_body)):
+            why_not = veto.why_not
+        if why_not is None and action.when is not None:  # only now is the body read
             why_not = routing.why_not(action, _stored_event(database, event.id))
         if why_not is None:
             new_for.append(event.id)
@@ -245,12 +243,23 @@ class FoundEvent:
     id: int
     type: str
     response_code: str | None
-    removed_parts: str | None
-    contradicted: bool
 
 
-def _has_no_body(action: Action, removed_parts: str | None) -> bool:
-    return action.hook.gets_body and removed_parts in recovery.BODILESS
+def _vetoed(
+    database: Database, request: Request, event_ids: Iterable[int]
+) -> Mapping[int, list[Veto]]:
+    """Return by event what has the replay leave it out."""
+    numbers = sorted({*event_ids})
+    found = defaultdict[int, list[Veto]](list)
+    for veto in vetoes():
+        for start in range(0, 0 if veto.name in request.allowed else len(numbers), MOST_ROWS):
+            for event_id in veto.find(database, numbers[start : start + MOST_ROWS]):
+                found[event_id].append(veto)
+    return found
+
+
+def _first(against: Sequence[Veto], *, needs_body: bool) -> Veto | None:
+    return next((veto for veto in against if needs_body or not veto.is_about_body), None)
 
 
 def _events_without(
@@ -260,9 +269,7 @@ def _events_without(
     of_action = Delivery.select(Delivery.id).where(
         Delivery.event == Event.id, Delivery.action == action
     )
-    query = Event.select(*queries.columns(Event, FoundEvent), criteria.is_contradicted()).where(
-        ~fn.EXISTS(of_action)
-    )
+    query = Event.select(*queries.columns(Event, FoundEvent)).where(~fn.EXISTS(of_action))
     if event_id is not None:
         query = query.where(Event.id == event_id)
     if since_ms is not None:

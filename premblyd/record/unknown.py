@@ -8,8 +8,8 @@ from premblyd.config.models import Config
 from premblyd.prembly import events, payload
 from premblyd.queue.rejections import REASONS
 from premblyd.record import queries
-from premblyd.record.criteria import Condition
 from premblyd.record.filters import by_code, by_type
+from premblyd.record.listing import Condition
 from premblyd.record.queries import By
 from premblyd.store.engine import Database
 from premblyd.store.table import Table

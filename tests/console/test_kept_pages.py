@@ -5,7 +5,7 @@ import pytest
 from tests.support.commands import run
 from tests.support.console import Browser
 from tests.support.daemon import Premblyd
-from tests.support.database import by_hand
+from tests.support.database import by_hand, removal
 
 pytestmark = pytest.mark.process
 GONE = {
@@ -13,7 +13,6 @@ GONE = {
     "identity": ("all personal data in it was deleted", False, False),
     "erased": ("all personal data in it was erased", False, False),
 }
-REMOVE = "UPDATE event SET removed_parts = ? WHERE id = ?"
 ERASURE = """INSERT INTO erasure (id, at_ms, actor, found_by, events, cancelled)
     VALUES (7, 1700000000000, 'ada', 'user_ref', 1, 0)"""
 INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)
@@ -27,7 +26,7 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
     assert "removed or erased" not in whole
     assert "Reveal personal data" in whole
     for removed_parts, (words, has_body, has_person) in GONE.items():
-        by_hand(daemon.place, REMOVE, removed_parts, 1)
+        by_hand(daemon.place, removal(removed_parts))
         page = own.get("/events/1").text
         assert words in page.lower(), removed_parts
         shown = ["The body was deleted." not in page, "Reveal personal data" in page]
@@ -64,6 +63,6 @@ def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
         ("erased", "was erased, so nothing"),
         ("body", "this hook needs the body"),
     ):
-        by_hand(daemon.place, REMOVE, parts, event)
+        by_hand(daemon.place, removal(parts, event))
         assert words in own.post(f"/deliveries/{number}/replay").text
     assert daemon.rows(replays) == before

@@ -11,14 +11,8 @@ import pytest
 
 from premblyd.features.console import words as console_words
 from premblyd.ground import privacy
-from premblyd.record.filters import (
-    Chosen,
-    DeliveryFilter,
-    EventFilter,
-    OperatorFilter,
-    RejectionFilter,
-    filters_of,
-)
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.listing import Chosen, filters_of
 from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, Browser, opened, signed_in

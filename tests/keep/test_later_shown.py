@@ -5,7 +5,7 @@ from pathlib import Path
 
 from premblyd.record.replays import RAN_BEFORE
 from tests.support.commands import recorded_in, run
-from tests.support.database import by_hand, rows
+from tests.support.database import by_hand, removal, rows
 
 
 def out(*arguments: object) -> str:
@@ -16,13 +16,12 @@ def out(*arguments: object) -> str:
 
 def test_an_event_that_lacks_something_says_so_and_shows_no_body(config: Path) -> None:
     assert "  body\n" in out("show", 1, "--config", config)
-    gone = "UPDATE event SET removed_parts = 'erased', body = NULL, reference = NULL WHERE id = 1"
-    for sql, words, listed in (
-        (gone, "All personal data in it was erased.", "(erased)"),
-        (gone.replace("erased", "identity"), "deleted when its retention period", "(removed)"),
-        (gone.replace("erased", "body"), "Its body and headers, and what hooks printed", ""),
+    for removed_parts, words, listed in (
+        ("body", "Its body and headers, and what hooks printed", ""),
+        ("identity", "deleted when its retention period", "(removed)"),
+        ("erased", "All personal data in it was erased.", "(erased)"),
     ):
-        by_hand(recorded_in(config), sql)
+        by_hand(recorded_in(config), removal(removed_parts))
         shown = out("show", 1, "--reveal", "--config", config)
         assert words in shown
         assert "\n  body\n" not in shown
@@ -34,7 +33,7 @@ def test_a_question_about_an_erased_person_does_not_say_it_was_for_a_session(con
     question = "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
     by_hand(recorded_in(config), f"{question} VALUES (1, 'confirm', 1, 'confirmed', 5)")
     assert "confirm, its session: confirmed" in out("show", 1, "--config", config)
-    by_hand(recorded_in(config), "UPDATE event SET removed_parts = 'erased' WHERE id = 1")
+    by_hand(recorded_in(config), removal("erased"))
     assert "confirm, a deleted name: confirmed" in out("show", 1, "--config", config)
 
 

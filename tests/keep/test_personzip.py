@@ -19,7 +19,6 @@ from premblyd.features.keeping.erasing import Request
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.personzip import WITHHELD, ChangedMeanwhileError, SeveralPeopleError
 from premblyd.ground.errors import NotFoundError
-from premblyd.record.operating import RecordedExport, record_export
 from premblyd.store import tables
 from premblyd.store.columns import PERSONAL, SECRET, columns
 from premblyd.store.connections import connect_operator, connect_read_only
@@ -39,7 +38,7 @@ def taken(store: Store, named: Named = ADA) -> zipfile.ZipFile:
     with closing(reading) as database, closing(operating) as operator:
         found = personzip.find(database, named, named.name, database.now_ms())
         about = f"a person: {len(found.removed_parts)} events"
-        recorded = record_export(operator, "dpo", found.event_ids, about)
+        recorded = personzip.record_export(operator, "dpo", found.event_ids, about)
         personzip.write(out, database, found, recorded, "dpo")
     return zipfile.ZipFile(out)
 
@@ -258,7 +257,7 @@ def test_no_more_than_a_message_is_in_memory(store: Store, tmp_path: Path) -> No
         arrive(store, b'{"%d": "%b"}' % (number, b"w" * size), user_ref="ada")
     with closing(connect_read_only(store.place)) as database, (tmp_path / "x").open("wb") as out:
         found = personzip.find(database, ADA, "ada", NOW_MS)
-        recorded = RecordedExport(event_ids=frozenset(found.event_ids))
+        recorded = personzip.RecordedExport(event_ids=frozenset(found.event_ids))
         personzip.write(out, database, found, recorded, "dpo")  # what the first one imports
         tracemalloc.start()
         try:

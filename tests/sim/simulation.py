@@ -26,6 +26,7 @@ from premblyd.features.asking.settings import PENDING
 from premblyd.features.keeping import erasing, holds
 from premblyd.features.keeping.erasing import HeldError
 from premblyd.features.keeping.persons import Named
+from premblyd.features.pause import operating
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import telemetry
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
@@ -527,7 +528,7 @@ class Simulation:
             name = rng.choice([*self.model.actions])
             match rng.randrange(5):
                 case 0 if name not in self.model.paused:
-                    database.transact(operator.pause(name, now_ms, None, None))
+                    database.transact(operating.pause("ada", name, now_ms, None, None))
                     self.model.paused[name] = self.time.now_s
                     self.tell(f"{name} is paused")
                 case 0 | 1:
@@ -552,7 +553,7 @@ class Simulation:
                         self.tell(f"{person.user_ref} is on hold", person.reference)
 
     def _resume(self, database: Any, name: str) -> None:
-        database.transact(Operator(actor="ada").resume(name, database.now_ms()))
+        database.transact(operating.resume("ada", name, database.now_ms()))
         if self.model.paused.pop(name, None) is not None:
             self.tell(f"{name} goes on")
 

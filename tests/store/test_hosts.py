@@ -2,12 +2,12 @@
 
 import pytest
 
+from premblyd.features.postgresql import hostlist
 from premblyd.ground.errors import OtherRecordError
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.identity import Predecessor
 from premblyd.queue.queue import Queue
 from premblyd.queue.register import Hosts, Sighting
-from premblyd.record.operating import Operator
 from tests.support.hosts import identity
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -155,7 +155,7 @@ def state_after(store: Store, now_ms: int) -> object:
 
 
 def forget(store: Store, name: str) -> bool:
-    return store.call(Operator(actor="ada").forget_host(name, YEAR_LATER_MS), alone=True)
+    return store.call(hostlist.forget("ada", name, YEAR_LATER_MS), alone=True)
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from premblyd.features.keeping import personrows
+from premblyd.features.pause import operating
 from premblyd.features.pause.pauses import KEPT_MS, PauseLog
 from premblyd.features.pause.troubles import PAUSED_MS
 from premblyd.features.statistics import statistics
@@ -11,7 +12,6 @@ from premblyd.features.turns.settings import Then
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
-from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
 from premblyd.record.troubles.events import LATE_MS
 from premblyd.record.troubles.trouble import Item, Situation
@@ -34,18 +34,17 @@ from tests.support.queue import (
 )
 from tests.support.store import NOW_MS, Store, new_event
 
-OPERATOR = Operator(actor="ops")
 DONE = "SELECT actor, action, note FROM operator_action ORDER BY id"
 PAUSED = "SELECT action, since_ms, until_ms, reason FROM pause ORDER BY action"
 
 
 def pause(store: Store, name: str, until_ms: int | None = None, **more: Any) -> None:
     how = {"now_ms": NOW_MS, "reason": None} | more
-    store.call(OPERATOR.pause(name, how["now_ms"], until_ms, how["reason"]))
+    store.call(operating.pause("ops", name, how["now_ms"], until_ms, how["reason"]))
 
 
 def resume(store: Store, name: str, now_ms: int = NOW_MS) -> bool:
-    return store.call(OPERATOR.resume(name, now_ms))
+    return store.call(operating.resume("ops", name, now_ms))
 
 
 def test_what_is_paused_waits_at_no_cost_and_runs_in_its_order_when_it_is_resumed(

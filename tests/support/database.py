@@ -18,9 +18,11 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
+from premblyd.store.columns import Kept, emptied
 from premblyd.store.connections import backend
 from premblyd.store.schema import KEY_BYTES
 from premblyd.store.sqlite import connecting
+from premblyd.store.tables import Event
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.waiting import FOREVER_S
@@ -149,6 +151,14 @@ def changing(place: DatabaseAddress, *, unchecked: bool = False) -> Iterator[Con
         past_checks(sqlite) if unchecked else nullcontext(),
     ):
         yield sqlite
+
+
+def removal(removed_parts: str, event_id: int = 1) -> str:
+    """Return the statement that takes these parts of an event, as `retention` and `erase` do."""
+    kept = (Kept.BODY,) if removed_parts == "body" else (Kept.BODY, Kept.IDENTITY)
+    gone = emptied(Event, *kept) | {"removed_parts": removed_parts}
+    values = [f"{name} = {'NULL' if new is None else repr(new)}" for name, new in gone.items()]
+    return f"UPDATE event SET {', '.join(values)} WHERE id = {event_id}"
 
 
 def by_hand(place: DatabaseAddress, sql: str, *values: Any, unchecked: bool = False) -> None:

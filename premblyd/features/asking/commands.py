@@ -4,6 +4,12 @@ from premblyd.feature import Command
 
 COMMANDS = (
     Command(
+        "unsettled",
+        "Look",
+        "premblyd.features.asking.cli_unsettled",
+        "List verifications that have no final result yet.",
+    ),
+    Command(
         "reconcile",
         "Keep",
         "premblyd.features.asking.cli_reconcile",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from peewee import Case, fn
 
+from premblyd.features.asking.criteria import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
 from premblyd.features.asking.stored import IS_BELIEVED, IS_TOLD, STANDING
 from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.facts import plain_word
@@ -17,7 +18,6 @@ from premblyd.prembly.payload import FINAL_CODES, Outcome, outcome_of, plain_id,
 from premblyd.prembly.standings import Standing
 from premblyd.queue.spellings import Spelt
 from premblyd.record import queries
-from premblyd.record.criteria import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
 from premblyd.store.engine import Database, Lookup, Row, Transaction
 from premblyd.store.states import AwaitedState
 from premblyd.store.tables import Event, VerificationName

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.features.asking import criteria
 from premblyd.features.asking.settings import PREMBLY
 from premblyd.features.asking.tables import Inquiry
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
-from premblyd.record import criteria, queries
+from premblyd.record import queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
 from premblyd.store.states import InquiryResult
 from premblyd.store.tables import Downtime, VerificationName

@@ -23,7 +23,6 @@ from premblyd.features.keeping.erasurelines import (
     union,
 )
 from premblyd.features.keeping.linefiles import files_of
-from premblyd.features.keeping.operators import write_down
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, file_of, key_of
 from premblyd.ground.errors import (
@@ -33,6 +32,7 @@ from premblyd.ground.errors import (
     TryAgainError,
 )
 from premblyd.ground.words import counted
+from premblyd.record.operating import write_down
 from premblyd.store import schema
 from premblyd.store.connections import backend, connect_operator, connect_read_only, translated
 from premblyd.store.sqlite import replacing, taking

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from premblyd.features.console.settings import Role
 from premblyd.features.console.tables import ConsoleToken
-from premblyd.features.keeping.operators import write_down
 from premblyd.record import queries
-from premblyd.record.operating import Change
+from premblyd.record.operating import Change, write_down
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
 
 LINK_LIFE_MS = 10 * 60_000

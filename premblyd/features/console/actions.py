@@ -7,14 +7,13 @@ from premblyd.config.keys import value_of
 from premblyd.config.models import Action
 from premblyd.features.console import words
 from premblyd.features.console.handler import Handler
-from premblyd.features.pause import wording
+from premblyd.features.pause import operating, wording
 from premblyd.features.statistics import statistics
 from premblyd.features.tryout import explaining
 from premblyd.features.tryout.explaining import Explanation
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import duration
-from premblyd.record.operating import Operator
 from premblyd.store.engine import Database
 
 MAX_LINES = 200
@@ -81,13 +80,13 @@ class Pause(Handler):
         config, now_ms = self.services.config, self.now_ms
         until = self.get_body_argument("until", "")
         try:
-            when = wording.read_until(until) if until else None
+            when = operating.read_until(until) if until else None
         except ValueError:
             raise PremblydError(words.UNTIL) from None
-        until_ms = wording.until_ms(when, now_ms)
-        reason = wording.checked_reason(self.get_body_argument("reason", ""))
-        await self.read(lambda database: wording.require_known(database, config, action))
-        change = Operator(actor=self.actor).pause(action, now_ms, until_ms, reason)
+        until_ms = operating.until_ms(when, now_ms)
+        reason = operating.checked_reason(self.get_body_argument("reason", ""))
+        await self.read(lambda database: operating.require_known(database, config, action))
+        change = operating.pause(self.actor, action, now_ms, until_ms, reason)
         await self.services.writer.call(change, alone=True)
         view = {"paused": action, "until_ms": until_ms, "reason": reason}
         await self.go_on(f"/actions#a-{action}", view)
@@ -99,7 +98,7 @@ class Resume(Handler):
     section = "/actions"
 
     async def post(self, action: str) -> None:
-        change = Operator(actor=self.actor).resume(action, self.now_ms)
+        change = operating.resume(self.actor, action, self.now_ms)
         was_paused = await self.services.writer.call(change, alone=True)
         self.services.wake()
         await self.go_on(f"/actions#a-{action}", {"resumed": was_paused})

@@ -1,7 +1,7 @@
 """The pages of deliveries and dead ones, with replay and cancel."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +13,9 @@ from premblyd.ground.privacy import MASK
 from premblyd.ground.words import counted
 from premblyd.record import replays, standing
 from premblyd.record.filters import DeliveryFilter
+from premblyd.record.listing import narrowed
+from premblyd.record.lists import DeliveryRow
 from premblyd.record.operating import CANCELLED, REPLAYED, Operator
-from premblyd.record.queries import DeliveryRow
 from premblyd.record.replays import Plan, Request
 from premblyd.store.engine import Database
 from premblyd.store.states import State
@@ -61,8 +62,12 @@ class ReplayMany(Handler):
         about = how_many(total)
         is_sure = self.get_body_argument("sure", "") == "yes" or self.wants_json
         if form is not None and not is_sure:
-            left = dataclasses.replace(chosen, contradicted=True)
-            contradicted = await self.read(lambda each: replays.count_deliveries(each, left))
+            left = narrowed(chosen, contradicted=True)
+            contradicted = 0
+            if left is not None:
+                contradicted = await self.read(
+                    lambda database: replays.count_deliveries(database, left)
+                )
             asked = f"{about}{_that(form, is_seen=True)}"
             view = {"about": asked, "total": total, "contradicted": contradicted}
             await self.send_page("sure.html", form=form, does=self.does, **view)
@@ -149,17 +154,16 @@ class Replay(Handler):
     async def post(self, delivery_id: str) -> None:
         config, now_ms = self.services.config, self.now_ms
         number = int(delivery_id)
-        is_meant = self.get_body_argument("contradicted", "") == "yes"
+        vetoes = replays.vetoes()
+        meant = {each.name for each in vetoes if self.get_body_argument(each.name, "") == "yes"}
         found, plan = await self.read(
             lambda database: (
                 replays.find_delivery(database, number),
-                _plan_one(database, number, config, now_ms, is_meant),
+                _plan_one(database, number, config, now_ms, meant),
             )
         )
-        if plan.contradicted:
-            raise PremblydError(words.CONTRADICTED)
-        if plan.erased or plan.bodiless:
-            raise PremblydError(words.ERASED if plan.erased else words.BODILESS)
+        if plan.left_out:
+            raise PremblydError(next(each.refusal for each in vetoes if each.name in plan.left_out))
         queued = 0
         for change in replays.changes(plan, Operator(actor=self.actor), config, now_ms):
             queued += await self.services.writer.call(change, alone=True)
@@ -191,10 +195,10 @@ async def _done(handler: Handler, found: Any, done: str, count: int) -> None:
 
 
 def _plan_one(
-    database: Database, delivery_id: int, config: Any, now_ms: int, is_meant: bool
+    database: Database, delivery_id: int, config: Any, now_ms: int, meant: Collection[str]
 ) -> Plan:
     one = DeliveryFilter(delivery_id=delivery_id)
-    again = Request(chosen=one, may_be_contradicted=is_meant)
+    again = Request(chosen=one, allowed=meant)
     plan = replays.plan(database, config, again, now_ms)
     if plan.unfinished:
         now = Request(chosen=dataclasses.replace(one, state=State.PENDING))

@@ -2,10 +2,7 @@
 
 from premblyd.features.console import words
 from premblyd.features.console.handler import Handler
-from premblyd.features.keeping import removed_parts
-from premblyd.features.keeping.removed_parts import Remains
-from premblyd.features.pause import wording
-from premblyd.record import events
+from premblyd.record import events, standing
 from premblyd.record.events import ShownEvent
 from premblyd.record.operating import Operator
 from premblyd.store.engine import Database
@@ -26,12 +23,11 @@ class Event(Handler):
     async def get(self, name: str) -> None:
         plain = self.services.config.plain_actions
 
-        def read(database: Database) -> tuple[ShownEvent, Remains]:
+        def read(database: Database) -> ShownEvent:
             whole = events.find_event(database, name)
-            shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
-            return shown, removed_parts.remains(database, whole, self.now_ms)
+            return events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
 
-        await show(self, *await self.read(read), is_revealed=False)
+        await show(self, await self.read(read), is_revealed=False)
 
 
 class Reveal(Handler):
@@ -47,22 +43,19 @@ class Reveal(Handler):
         found = await self.read(lambda database: events.find_event(database, event_id))
         change = Operator(actor=self.actor).reveal(found.id, self.now_ms)
         recorded = await self.services.writer.call(change)
-
-        def read(database: Database) -> tuple[ShownEvent, Remains]:
-            whole = events.find_event(database, event_id)
-            remains = removed_parts.remains(database, whole, self.now_ms)
-            return events.revealed(database, recorded, NEWEST_ATTEMPTS), remains
-
-        await show(self, *await self.read(read), is_revealed=True)
+        shown = await self.read(
+            lambda database: events.revealed(database, recorded, NEWEST_ATTEMPTS)
+        )
+        await show(self, shown, is_revealed=True)
 
 
-async def show(handler: Handler, event: ShownEvent, remains: Remains, *, is_revealed: bool) -> None:
+async def show(handler: Handler, event: ShownEvent, *, is_revealed: bool) -> None:
     """Answer with an event."""
     if handler.wants_json:
-        await handler.send_json({**event.as_json(), "on_hold": remains.is_on_hold})
+        await handler.send_json(event.as_json())
         return
     now_ms = handler.now_ms
-    paused = await handler.read(lambda database: wording.in_force(database, now_ms))
+    paused = await handler.read(lambda database: standing.at_rest_in_words(database, now_ms))
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
@@ -77,7 +70,7 @@ async def show(handler: Handler, event: ShownEvent, remains: Remains, *, is_reve
         paused=paused,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         event=event,
-        kept=remains,
+        told=event.values,
         body_lines=events.body_lines,
         is_revealed=is_revealed,
     )

@@ -15,17 +15,10 @@ from premblyd.features.statistics import statistics
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import is_type
 from premblyd.record import lists
-from premblyd.record.filters import (
-    Chosen,
-    EventFilter,
-    Filter,
-    OperatorFilter,
-    Reads,
-    RejectionFilter,
-    filters_of,
-)
-from premblyd.record.lists import LIMIT, Cursor, Part
-from premblyd.record.queries import EventRow, OperatorRow, RejectionRow, Row
+from premblyd.record.filters import EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.listing import Chosen, Filter, Reads, filters_of
+from premblyd.record.lists import LIMIT, Cursor, EventRow, OperatorRow, Part, RejectionRow
+from premblyd.record.queries import Row
 from premblyd.store.engine import Database
 
 C = TypeVar("C", bound=Chosen)

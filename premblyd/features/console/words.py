@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 from tornado.escape import xhtml_escape
 
-from premblyd.features.keeping.removed_parts import NAMELESS  # noqa: F401
 from premblyd.features.pause.wording import sentence as paused  # noqa: F401
 from premblyd.ground import privacy, times
 from premblyd.ground.times import for_html as machine_time  # noqa: F401
 from premblyd.ground.words import counted, duration, number, percent, size, visible  # noqa: F401
 from premblyd.prembly import events, payload
 from premblyd.record import criteria
+from premblyd.record.lists import instead  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.store import states
@@ -32,15 +32,6 @@ ONLY_LOOKS = (
 )
 BY_PROXY = "The proxy has signed you in, so sign out there."
 FAILED = "Something went wrong here. The log says more: console.failed."
-CONTRADICTED = (
-    "Prembly contradicted this event, so nothing was queued. Compare both first. To run the hook"
-    " anyway, tick the box beside Replay."
-)
-ERASED = "The person of this event was erased, so nothing was queued: no hook runs for it again."
-BODILESS = (
-    "The body of this event was deleted when its retention period expired, so nothing was queued:"
-    " this hook needs the body."
-)
 UNTIL = (
     "A pause ends at a time such as 2026-01-31T06:00 (UTC), or after a duration such as 30m,"
     " 2h or 7d."

@@ -15,7 +15,6 @@ from premblyd.features.keeping.personzip import Holdings
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.newfile import new_file, require_new
 from premblyd.ground.words import counted
-from premblyd.record.operating import record_export
 
 UNRECORDED = "Nothing is exported, because the export could not be recorded."
 MOST_NAMED = 20
@@ -54,7 +53,7 @@ def export(
     held = personzip.find(record, named, user_ref or reference or "", record.now_ms())
     try:
         about = f"a person: {counted(len(held.removed_parts), 'event')}"
-        recorded = record_export(open_to_change(place), actor(), held.event_ids, about)
+        recorded = personzip.record_export(open_to_change(place), actor(), held.event_ids, about)
     except PremblydError as error:
         error.args = (f"{UNRECORDED} {error}",)
         raise

@@ -11,7 +11,7 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.config.load import load_config
-from premblyd.features.keeping import keepstatus, operators, trusted
+from premblyd.features.keeping import keepstatus, trusted
 from premblyd.features.keeping.forecast import Forecast, forecast
 from premblyd.features.keeping.retention import begin_anew, periods
 from premblyd.features.keeping.settings import RETENTION, Retention
@@ -20,7 +20,9 @@ from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
 from premblyd.ground.words import counted
-from premblyd.store.engine import Database
+from premblyd.queue.heartbeat import machine_start, machine_time
+from premblyd.record.operating import write_down
+from premblyd.store.engine import Database, Transaction
 
 NOTHING = (
     "Nothing to delete: the configuration has no `retention`, so everything is kept. The sample"
@@ -92,9 +94,15 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
         question = f"Delete what has expired in {counted(total, 'row')}? It can't be undone."
         click.confirm(question, abort=True, err=True)
     if trust_clock:
-        database.transact(operators.trust_clock(actor(), wall_ms, words))
+        database.transact(partial(_trust_clock, wall_ms=wall_ms, note=words))
     round_ = _remove(database, retention, now_ms, total, silent=as_json)
     _report(round_, found, as_json)
+
+
+def _trust_clock(transaction: Transaction, wall_ms: int, note: str) -> None:
+    """Have periods count back from what the clock says now."""
+    trusted.write(transaction, machine_time(wall_ms, machine_start()))
+    write_down(transaction, actor(), "trust-clock", wall_ms, note)
 
 
 def _remove(
@@ -102,9 +110,7 @@ def _remove(
 ) -> Round:
     """Do a whole round, from the beginning, and return it."""
     who, words = actor(), keepstatus.in_words(retention)
-    database.transact(
-        lambda transaction: operators.write_down(transaction, who, "prune", now_ms, words)
-    )
+    database.transact(lambda transaction: write_down(transaction, who, "prune", now_ms, words))
     database.transact(begin_anew)
     round_ = Round(retention, with_eventless=True)
     output.configure("auto", "error")  # each try that fails

@@ -25,13 +25,13 @@ from premblyd.features.keeping.findings import (
     look,
     rows_of,
 )
-from premblyd.features.keeping.operators import write_down
 from premblyd.features.keeping.personrows import ByTable
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, RemovedParts, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.queue import member
 from premblyd.queue.digests import Digests
+from premblyd.record.operating import write_down
 from premblyd.store.engine import (
     BulkInsert,
     Database,

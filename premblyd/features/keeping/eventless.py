@@ -15,6 +15,7 @@ from premblyd.features.console.tables import ConsoleToken
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
+from premblyd.record.operating import EVENTS
 from premblyd.store.columns import Kept, columns, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.table import Table
@@ -55,7 +56,7 @@ def remove(
 ) -> int | None:
     """Look at the next rows of a kind behind `after_id`, and delete what has expired of those about
     no event that is not on hold. Return the last one; None: there are no more."""
-    transaction.lock([holds.LOCK])
+    transaction.lock([EVENTS])
     found = [_Row(*row) for row in transaction.rows(_KINDS[kind].rows, after_id=after_id)]
     loose = {row.id: row for row in found if not row.is_about_event}
     subjects = {row.id: Subject(reference=row.name) for row in loose.values() if row.name}

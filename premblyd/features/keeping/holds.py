@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from peewee import JOIN, SQL, Case, Expression, Query, fn
 
 from premblyd.features.keeping import persons
-from premblyd.features.keeping.operators import Change, write_down
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold, ToErase
 from premblyd.ground.errors import PremblydError
@@ -23,13 +22,10 @@ from premblyd.queue import spellings
 from premblyd.queue.digests import Digests
 from premblyd.queue.names import groups
 from premblyd.queue.spellings import Spelt
+from premblyd.record.operating import EVENTS, Change, write_down
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param
 from premblyd.store.tables import Event, VerificationName
-
-# Who removes or erases locks this first of all, as who holds or closes does: else, on PostgreSQL,
-# it could end after a hold that it did not see.
-LOCK = "holds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +70,7 @@ def place(
         stored = as_stored(subject)
         about = {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
         own = {"since_ms": now_ms, "until_ms": until_ms, "actor": actor}
-        transaction.lock([LOCK])
+        transaction.lock([EVENTS])
         if erasures := _erasures_of(transaction, subject):
             raise BeingErasedError(erasures)
         number = int(transaction.insert(_PLACE, **own, **about) or 0)
@@ -109,7 +105,7 @@ def end(which: int | Subject, *, actor: str, now_ms: int) -> Change[list[int]]:
     were in force and are not any more."""
 
     def end(transaction: Transaction) -> list[int]:
-        transaction.lock([LOCK])
+        transaction.lock([EVENTS])
         ended = []
         for number in _in_force(transaction, which, now_ms):
             transaction.change(_END, id=number, ended_at_ms=now_ms, ended_by=actor)

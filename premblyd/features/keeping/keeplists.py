@@ -9,9 +9,22 @@ from premblyd.features.keeping.tables import Erasure, Hold
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.names import groups
 from premblyd.record import queries
-from premblyd.record.queries import ErasureRow, HoldRow
+from premblyd.record.queries import Row, row_of
+from premblyd.store.columns import Seen
 from premblyd.store.engine import Database
 from premblyd.store.tables import Event
+
+
+@row_of(Hold, Seen.LISTS)
+class HoldRow(Row):
+    """A hold; of one that has ended, without whom it was on."""
+
+    is_in_force: bool
+
+
+@row_of(Erasure, Seen.LISTS)
+class ErasureRow(Row):
+    """An erasure at a person's request."""
 
 
 def holds(database: Database, now_ms: int, *, ended: bool = False) -> list[HoldRow]:

@@ -17,6 +17,7 @@ from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import PutOff, Removal, Removed, RemovedParts, Sweep
 from premblyd.ground.times import DAY_MS
+from premblyd.record.operating import EVENTS
 from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
 from premblyd.store.states import FINISHED, AwaitedState, State
 from premblyd.store.tables import Delivery, Event, Rejection
@@ -124,7 +125,7 @@ class Remover:
         begins at its bookmark."""
         if not transaction.try_lock(LOCK):
             return Done(to=after or START, is_more=True, is_busy=True)
-        transaction.lock([holds.LOCK])
+        transaction.lock([EVENTS])
         if walk.removed is Removed.REJECTIONS:
             return self._remove_rejections(transaction)
         begin = after or _bookmark(transaction, walk)

@@ -11,11 +11,10 @@ from premblyd.cli.common import Typed, database_of, open_to_change
 from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
-from premblyd.features.pause import wording
+from premblyd.features.pause import operating, wording
 from premblyd.ground.errors import ConfigError, NotFoundError
 from premblyd.ground.words import counted
 from premblyd.record import standing
-from premblyd.record.operating import Operator
 from premblyd.record.standing import Standing
 from premblyd.store.engine import Database
 
@@ -28,13 +27,13 @@ _UNTIL_WORDS = (
 @click.argument("action")
 @click.option(
     "--until",
-    type=Typed("TIME", wording.read_until, _UNTIL_WORDS),
+    type=Typed("TIME", operating.read_until, _UNTIL_WORDS),
     help="Resume by itself then: 2026-01-31T06:00 (UTC), or after a duration such as 2h or 7d.",
 )
 @click.option(
     "--reason",
     metavar="TEXT",
-    help=f"Why, in up to {wording.MAX_REASON} characters. Name nobody: others read it.",
+    help=f"Why, in up to {operating.MAX_REASON} characters. Name nobody: others read it.",
 )
 @config_option
 @json_option
@@ -46,15 +45,14 @@ def pause(
 
     To change TIME or the reason, pause it again.
     """
-    reason = wording.checked_reason(reason)
+    reason = operating.checked_reason(reason)
     record = open_to_change(database_of(config_path))
     # In an incident the file may have mistakes: who pauses what is not there is told by status.
     with contextlib.suppress(ConfigError):
-        wording.require_known(record, load_config(config_path, look_up_secrets=False), action)
+        operating.require_known(record, load_config(config_path, look_up_secrets=False), action)
     now_ms = record.now_ms()
-    record.transact(
-        Operator(actor=actor()).pause(action, now_ms, wording.until_ms(until, now_ms), reason)
-    )
+    until_ms = operating.until_ms(until, now_ms)
+    record.transact(operating.pause(actor(), action, now_ms, until_ms, reason))
     found, paused = _standing(record, action), wording.in_force(record, now_ms).get(action)
     words = (
         f"{action} has been {wording.sentence(paused)}."
@@ -78,7 +76,7 @@ def pause(
 def resume(config_path: Path, *, action: str, as_json: bool) -> None:
     """The waiting hooks of ACTION run, in order. The daemon notices within a second."""
     record = open_to_change(database_of(config_path))
-    if not record.transact(Operator(actor=actor()).resume(action, record.now_ms())):
+    if not record.transact(operating.resume(actor(), action, record.now_ms())):
         raise NotFoundError(f"{action} is not paused: `premblyd status` lists what is.")
     found = _standing(record, action)
     words = f"{action} is resumed: {counted(found.waiting, 'delivery', 'deliveries')} waiting."

@@ -6,9 +6,9 @@ from typing import Any
 
 from premblyd.cli.status import Part
 from premblyd.features.pause import wording
+from premblyd.features.pause.wording import PauseRow
 from premblyd.ground.words import counted
 from premblyd.record import standing
-from premblyd.record.queries import PauseRow
 from premblyd.record.troubles.trouble import Situation
 
 

@@ -10,10 +10,10 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read, record_options
 from premblyd.cli.printing import Column, print_listed
 from premblyd.config.values import duration_text
+from premblyd.features.postgresql import hostlist
 from premblyd.features.postgresql.hostlist import known
 from premblyd.ground.databases import file_of
 from premblyd.ground.errors import PremblydError
-from premblyd.record.operating import Operator
 
 COLUMNS = (
     Column("host", "name"),
@@ -60,7 +60,7 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
     database = open_to_change(database_of(config_path))
     for each in name:
         at_ms = database.now_ms()
-        if database.transact(Operator(actor=actor()).forget_host(each, at_ms)):
+        if database.transact(hostlist.forget(actor(), each, at_ms)):
             click.echo(f"Removed {each}: nothing waits for it any more.")
             continue
         if any(host.name == each for host in known(database, at_ms)):

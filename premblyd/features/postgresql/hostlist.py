@@ -10,9 +10,10 @@ from peewee import Case, fn
 
 from premblyd.queue.register import is_working
 from premblyd.record import queries
+from premblyd.record.operating import Change, write_down
 from premblyd.record.standing import actions_at_work
-from premblyd.store.engine import Database
-from premblyd.store.states import State
+from premblyd.store.engine import Database, Statement, Transaction, param
+from premblyd.store.states import LOST, State
 from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
 
 
@@ -92,6 +93,19 @@ def waited_for(database: Database) -> list[WaitedFor]:
     return found
 
 
+def forget(actor: str, name: str, now_ms: int) -> Change[bool]:
+    """End a host that does not come back, so that nothing waits for it; that is recorded. False:
+    there is none of this name, or it works."""
+
+    def forget(transaction: Transaction) -> bool:
+        changed = transaction.change(_FORGET, name=name, ended=LOST, now_ms=now_ms)
+        if changed:
+            write_down(transaction, actor, "forget", now_ms, f"host {name}")
+        return bool(changed)
+
+    return forget
+
+
 def forget_command(*names: str) -> str:
     """Return the command that ends hosts for good."""
     return shlex.join(["sudo", "premblyd", "hosts", "forget", *names])
@@ -110,3 +124,21 @@ def _running(database: Database) -> dict[str, int]:
         .group_by(Attempt.worker)
     )
     return dict(queries.tuples(database, query))
+
+
+_WORKING = Host.alias()
+_FORGET = Statement(
+    Host.update(
+        forgotten_at_ms=param("now_ms"),
+        ended=fn.COALESCE(Host.ended, param("ended")),
+        ended_at_ms=fn.COALESCE(Host.ended_at_ms, param("now_ms")),
+    ).where(
+        Host.name == param("name"),
+        Host.forgotten_at_ms.is_null(),
+        ~fn.EXISTS(
+            _WORKING.select(_WORKING.id).where(
+                _WORKING.name == param("name"), is_working(_WORKING, param("now_ms"))
+            )
+        ),
+    )
+)

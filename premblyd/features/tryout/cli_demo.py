@@ -29,7 +29,8 @@ from premblyd.ground.logs import output
 from premblyd.prembly import payload, samples
 from premblyd.prembly.payload import Verdict
 from premblyd.record import lists
-from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, RejectionFilter
+from premblyd.record.filters import DeliveryFilter, EventFilter, RejectionFilter
+from premblyd.record.listing import Chosen
 from premblyd.store.connections import connect_read_only
 
 PATIENCE_S = 600.0  # a busy machine may take minutes

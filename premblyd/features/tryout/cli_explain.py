@@ -16,7 +16,6 @@ from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, named
 from premblyd.config.routing import Routing
-from premblyd.features.pause import wording
 from premblyd.features.tryout import explaining
 from premblyd.features.tryout.explaining import Explanation
 from premblyd.features.watch.message import example
@@ -26,6 +25,7 @@ from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
 from premblyd.ground.procfs import hide_this_process
 from premblyd.queue.jobs import Result
+from premblyd.record import standing
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
@@ -71,7 +71,7 @@ def _paused(settings: Config) -> dict[str, str]:
         contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
         contextlib.closing(connect_read_only(settings.database)) as database,
     ):
-        return wording.sentences(database, database.now_ms())
+        return standing.at_rest_in_words(database, database.now_ms())
     return {}
 
 

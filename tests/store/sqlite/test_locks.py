@@ -13,7 +13,7 @@ from premblyd.features.keeping.retention import Remover, Walk
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
 from premblyd.prembly.payload import Outcome
-from premblyd.record.operating import Operator
+from premblyd.record.operating import EVENTS, Operator
 from premblyd.store.engine import Transaction
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from tests.support.rows import for_each
@@ -56,7 +56,7 @@ def test_who_holds_or_removes_has_the_lock_of_holds_before_all_else(
 ) -> None:
     taken.clear()
     store.call(change)
-    assert taken[0] == holds.LOCK
+    assert taken[0] == EVENTS
     assert LOOKED in taken
 
 
