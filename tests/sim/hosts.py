@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,8 @@ class HostsSimulation(Simulation):
                 (transaction, "take_part", self._take_part),
                 (Pieces, "send", own_send),
                 (identity, "is_dead", lambda _: True),  # one of this place, whose successor asks
+                (os, "getpid", lambda: 4711),
+                (identity, "process_start", lambda _: 1),
                 (opening, "NOW_MS", _Now(self)),
                 (membership, "ORPHANS_EVERY_S", ORPHANS_EVERY_S),
                 *((module, "bounded", _unbounded) for module in (opening, schema)),

@@ -94,10 +94,8 @@ class Model:
                 ("attempt", "delivery_id"),
                 ("inquiry", "delivery_id"),
             ):
-                cursor = self.connection.execute(
-                    f"SELECT * FROM {table} WHERE {column} = ?",
-                    [delivery],
-                )
+                sql = f"SELECT * FROM {table} WHERE {column} = {delivery}"
+                cursor = self.connection.execute(sql)
                 names = [each[0] for each in cursor.description]
                 for row in cursor:
                     values = zip(names, row, strict=True)

@@ -186,8 +186,6 @@ class Simulation:
         return {
             "backend": backend,
             "Writer": type("OwnWriter", (InlineWriter,), {"disk": self.disk}),
-            "find_marks": lambda: {run.mark for run in self.script.running},
-            "kill_marked": self.script.kill_marked,
         }
 
     @contextlib.contextmanager
@@ -199,6 +197,8 @@ class Simulation:
             "listening": SimpleNamespace(listen=lambda _: server),
             "make_server": lambda _: server,
             "presence": mock.MagicMock(),
+            "find_marks": lambda: {run.mark for run in self.script.running},
+            "kill_marked": self.script.kill_marked,
             "random": SimpleNamespace(Random=lambda: random.Random(self.seed)),
         }
         with contextlib.ExitStack() as patched:
