@@ -37,7 +37,7 @@ for file in sorted(pathlib.Path("premblyd").rglob("*.py")):
             print(f"{name}: {error}")
 """
 # What a user of the core alone types, after one webhook.
-COMMANDS = ("check", "status", "events", "deliveries", "show 1", "replay 1", "cancel 1", "--help")
+COMMANDS = ("check", "status", "events", "deliveries", "show 1", "replay 1")
 
 
 def going_with(names: Collection[str]) -> set[str]:
