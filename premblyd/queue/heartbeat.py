@@ -75,7 +75,7 @@ def beat(
         gap = gap_between(last, now)
         lasted_ms = trusted.elapsed_ms(last, now)
         if is_first and lasted_ms is not None and now.at_ms < last.at_ms + lasted_ms - JUMP_MS:
-            shift(transaction, now.at_ms - last.at_ms - lasted_ms, now.at_ms)
+            shift(transaction, now.at_ms - last.at_ms - lasted_ms, now.at_ms, now.at_ms)
     if gap is not None:
         transaction.insert(_INSERT, from_ms=gap.from_ms, until_ms=gap.until_ms)
     transaction.change(

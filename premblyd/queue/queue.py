@@ -12,7 +12,7 @@ hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from premblyd.config.models import Action
@@ -175,28 +175,31 @@ class Queue:
             Step.FINISHES,
         )
 
-    def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
+    def shift(
+        self, by_ms: int, set_to_ms: int, now_ms: Callable[[], int]
+    ) -> "asyncio.Future[None]":
         """Move due times by `by_ms`, those of features too: the wall clock was set to
-        `now_ms`, but delays are durations.
+        `set_to_ms`, but delays are durations. `now_ms` returns what it says by now.
 
-        What was created since then is due by the new clock already. (After a step back they
+        What was created between is due by the new clock already. (After a step back they
         can't be told from older ones. They are moved too: they become due earlier, and they are
         due anyway.) What `finish` was told before this is moved, and what it is told later is not:
         call this as soon as the clock follows.
         """
 
         def operation(transaction: Transaction) -> None:
-            shift(transaction, by_ms, now_ms)
+            shift(transaction, by_ms, set_to_ms, now_ms())
             # Else the next start would take it for a clock that was set while no daemon ran.
             transaction.write(_SHIFT_HEARTBEAT, by_ms=by_ms)
 
         return self._writer.call(operation, Step.FINISHES, alone=True)  # in their order
 
 
-def shift(transaction: Transaction, by_ms: int, now_ms: int) -> None:
-    """See Queue.shift."""
+def shift(transaction: Transaction, by_ms: int, set_to_ms: int, now_ms: int) -> None:
+    """See Queue.shift. What was created later than now was so before a step back."""
+    before_ms = set_to_ms if by_ms > 0 else NEVER_MS
     for statement in (_SHIFT, *added("hooks", "SHIFTS")):
-        transaction.write(statement, by_ms=by_ms, before_ms=now_ms if by_ms > 0 else NEVER_MS)
+        transaction.write(statement, by_ms=by_ms, before_ms=before_ms, after_ms=now_ms)
 
 
 _REFUND_ATTEMPT = Statement(
@@ -231,6 +234,8 @@ _SHIFT_HEARTBEAT = Statement(
 )
 _SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
-        IS_QUEUED, Delivery.created_at_ms < param("before_ms")
+        IS_QUEUED,
+        (Delivery.created_at_ms < param("before_ms"))
+        | (Delivery.created_at_ms > param("after_ms")),
     )
 )

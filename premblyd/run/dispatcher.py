@@ -142,7 +142,7 @@ class Dispatcher:
             self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
         if abs(jump) > JUMP_MS:
             # A delay is a duration: setting the clock must not shorten or stretch it.
-            await self._queue.shift(jump, self._jumped_at_ms)
+            await self._queue.shift(jump, self._jumped_at_ms, self._clock.now_ms)
             self._jump_ms = 0
             tell("clock.jumped", by_ms=jump)
         now_ms = self._clock.now_ms()

@@ -344,7 +344,7 @@ async def test_a_clock_that_is_set_meanwhile_moves_no_later_question(at: At, by_
         await until(lambda: at.api.asked("r-1") == 1)
         at.clock.set_by_ms = by_ms
         assert abs(at.clock.jumped_ms() - by_ms) < 1000
-        await Queue(at.writer, "w").shift(by_ms, at.clock.now_ms())
+        await Queue(at.writer, "w").shift(by_ms, at.clock.now_ms(), at.clock.now_ms)
         at.api.mend()
         await at.until_asked(1)
         [(after_ms,)] = at.rows("SELECT due_at_ms - created_at_ms FROM awaited")

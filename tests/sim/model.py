@@ -23,9 +23,11 @@ from tests.sim.world import FINAL, Given, Person, Post
 SLACK_S = 15 * 60.0  # after what is due: rounds of loops, and questions at their rate
 NOTICED_S = 1.0  # so long after an erasure a hook may begin that was claimed before
 MOST_ROWS = 20
+MOST_COMMITS = 3000  # in a minute
 FINAL_EXIT = 127
 DOUBTS = 4  # questions without a result before an event counts as unconfirmed
 DOUBT_S = 300.0
+MOST_S = 1800.0  # between two questions
 
 
 def d(delivery: object) -> str:
@@ -64,11 +66,14 @@ class Model:
     lost_jump: bool = False  # it was set before the machine started, and no daemon saw it
     clock_jumped_s: float = float("-inf")
     down_s: float = 0.0  # for how long no daemon ran, in all
+    calm_since_s: float = 0.0  # a daemon runs, the machine is awake, nothing is paused, all works
+    can_ask: bool = True
     checks: Counter[str] = field(default_factory=Counter)
     _last_attempt: int = 0
     _held: dict[int, str] = field(default_factory=dict)  # what is not to be removed of events
     _claims: dict[tuple[int, int], float] = field(default_factory=dict)
-    _failed_s: dict[int, tuple[float, int]] = field(default_factory=dict)
+    _commits: tuple[float, int] = (0, 0)  # a minute; how many there were in it
+    _waiting: dict[tuple[int, int], float] = field(default_factory=dict)  # attempts; since when
 
     def __post_init__(self) -> None:
         self.actions: dict[str, Action] = {each.name: each for each in self.settings.actions}
@@ -141,6 +146,9 @@ class Model:
 
     def committed(self) -> None:
         """See each claim in the moment in which it is on the disk."""
+        minute, count = self.time.now_s // 60, self._commits[1]
+        self._commits = minute, count + 1 if minute == self._commits[0] else 0
+        self.require(count < MOST_COMMITS, "the daemon does not go round and round")
         rows = self.rows(
             "SELECT attempt.id, delivery_id, number, action FROM attempt"
             " JOIN delivery ON delivery.id = delivery_id WHERE attempt.id > ? ORDER BY attempt.id",
@@ -464,12 +472,36 @@ class Model:
             for each in self.given
             if each.reference == post.person.reference and each.at_s >= post.first_sent_s
         ]
+        # One of the two that is open says nothing of the other.
         against = any(
-            each.word not in (post.word, None) or each.user_ref != post.user_ref for each in answers
+            (each.word == "PENDING") == (post.word == "PENDING")
+            and (each.word, each.user_ref) != (post.word, post.user_ref)
+            for each in answers
+            if each.word is not None
         )
         long_s = answers[-1].at_s - answers[0].at_s if answers else 0
         is_long = len(answers) >= DOUBTS and long_s >= DOUBT_S - 1
         self.require(against or is_long, f"doubted only for long: {error}", d(delivery), e(event))
+
+    def nothing_is_held_up(self) -> None:
+        """What waits goes on when its time has come, by true time, whatever is done to clocks: a
+        retry after `max_delay` at most, a question after half an hour."""
+        seen, self._waiting = self._waiting, {}
+        now_s = self.time.now_s
+        for delivery, name, number, is_doubtful in self.rows(
+            "SELECT id, action, attempt_count, confirmed_at_ms IS NULL FROM delivery"
+            " WHERE state = 'pending' AND waits_for_id IS NULL"
+        ):
+            action = self.actions[name]
+            since_s = self._waiting[delivery, number] = seen.get((delivery, number), now_s)
+            asks = is_doubtful and action.confirm is not None
+            if name in self.paused or (asks and not self.can_ask) or self.lost_jump:
+                continue
+            due_s = since_s + (MOST_S if asks else action.retry.max_delay_ms / 1000)
+            late_s = now_s - max(due_s, self.calm_since_s)
+            self.require(
+                late_s < SLACK_S, f"what waits goes on in time: {late_s:.0f} s late", d(delivery)
+            )
 
     def attempts_add_up(self) -> None:
         """Every run has its row, no delivery more failures than attempts, and none is left open."""

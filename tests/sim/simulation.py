@@ -63,7 +63,7 @@ POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
     "premblyd.features.pause.pauses.LOOK_AGAIN_S": 60.0,
-    "premblyd.receive.server.WATCH_EVERY_S": 2.0,
+    "premblyd.receive.server.WATCH_EVERY_S": 10.0,
     "premblyd.features.watch.troublewatch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 
@@ -262,6 +262,7 @@ class Simulation:
         assert self.loop is not None
         async with daemon:
             self.model.down_s += self.time.now_s - (self._down_since or 0)
+            self.model.calm_since_s = self.time.now_s
             self.receiver, self.unseen_jump = daemon._receiver, False
             self.stop = self.loop.create_future()
             self.model.look()
@@ -271,6 +272,8 @@ class Simulation:
         return is_over
 
     def _wait_for_the_next_life(self) -> None:
+        if self.faults["clock"] and not self.is_quiet and self.rng.random() < 0.3:
+            self._clock_is_set()
         down_s = self.rng.choice((0.2, 3.0, 30.0, 30.0, 600.0)) if not self.is_quiet else 1.0
         until_ns = self.time.true_ns + round(down_s * 1e9)
         while self.time.pass_until(until_ns):
@@ -278,7 +281,7 @@ class Simulation:
         if self.faults["reboots"] and self.rng.random() < 0.3:
             self.machine += "'"
             self.time.restart_machine()
-            self.model.lost_jump |= self.unseen_jump
+            self.model.lost_jump |= self.unseen_jump or self.time.own.wall_stands
             for run in self.script.running:
                 self.script.kill(run)
             self.tell("the machine starts again")
@@ -289,6 +292,7 @@ class Simulation:
         rng = self.rng
         actions = []
         for number in range(rng.randint(2, 5)):
+            first_delay = rng.choice(("0s", "4s", "60s", "1h"))
             action: dict[str, Any] = {
                 "name": f"act{number}",
                 "response_codes": rng.choice((["*"], ["*"], ["00"], ["00", "01"], ["00", "02"])),
@@ -296,9 +300,9 @@ class Simulation:
                 "timeout": "20s",
                 "retry": {
                     "attempts": rng.choice((1, 2, 4)),
-                    "first_delay": rng.choice(("0s", "4s", "60s")),
+                    "first_delay": first_delay,
                     "factor": rng.choice((1, 3)),
-                    "max_delay": "10m",
+                    "max_delay": "1h" if first_delay == "1h" else "10m",
                 },
                 "concurrency": rng.choice((1, 2, 4)),
                 "erased": rng.choice(("skip", "skip", "run")),
@@ -333,6 +337,7 @@ class Simulation:
         # Not each kind of fault in each world: what one hides another shows.
         self.faults = {kind: rng.random() < 0.45 for kind in self.KINDS}
         self.tell(f"faults: {', '.join(kind for kind, is_on in self.faults.items() if is_on)}")
+        self.faults["hooks"] |= self.faults["clock"]  # so that something waits
         if self.faults["hooks"]:
             self.script.bad = rng.choice((0.1, 0.4, 0.8))
             self.script.slow = rng.choice((0, 0.05, 0.3))
@@ -352,8 +357,10 @@ class Simulation:
                     at_s = rng.choice(self._busy) if rng.random() < 0.7 else length_s * rng.random()
                     at_s = min(at_s + rng.choice((0.0, 0.05, 0.6, 2.5)), length_s - 0.001)
                     self.time.at(at_s, self._unless_quiet(fault))
-        for minutes in range(10, round(length_s / 60), 20):
-            self.time.at(minutes * 60, self._look)
+        for minutes in range(10, round(length_s / 60), 10):
+            self.time.at(
+                minutes * 60, self._look if minutes % 20 else self.model.nothing_is_held_up
+            )
         self.time.at(length_s, self._be_quiet)
 
     def _faults(self) -> dict[str, Callable[[], None]]:
@@ -369,6 +376,7 @@ class Simulation:
         }
 
     def _look(self) -> None:
+        self.model.nothing_is_held_up()
         self.model.look()
         self.model.attempts_add_up()
 
@@ -486,6 +494,7 @@ class Simulation:
 
     def _mend_disk(self) -> None:
         self.disk.fails_with, self.disk.slow_s = None, 0.0
+        self.model.calm_since_s = self.time.now_s
         self.disk.next_fates.clear()
 
     def _clock_is_set(self) -> None:
@@ -500,9 +509,10 @@ class Simulation:
                     "the wall's clock stands still" if self.time.own.wall_stands else "it goes on"
                 )
             case 1:
-                sleep_s = rng.choice((5, 300, 5000))
+                sleep_s = rng.choice((5, 300, 5000, 20_000))
                 self.tell(f"the machine sleeps for {sleep_s} s")
                 self.time.advance(sleep_s * 10**9, asleep=True)
+                self.model.calm_since_s = self.time.now_s
             case _:
                 by_s = rng.choice((1, -1)) * rng.choice((3, 100, 4000, 90_000, 40_000_000))
                 self.tell(f"the wall's clock is set by {by_s} s")
@@ -511,6 +521,7 @@ class Simulation:
 
     def _api_changes(self) -> None:
         self.api.mode = self.rng.choice(("well", "moody", "moody", "silent", "busy", "broken"))
+        self.model.can_ask, self.model.calm_since_s = self.api.mode == "well", self.time.now_s
         self.tell(f"Prembly's API is {self.api.mode}")
 
     def _stop_daemon(self) -> None:
@@ -554,6 +565,7 @@ class Simulation:
 
     def _resume(self, database: Any, name: str) -> None:
         database.transact(operating.resume("ada", name, database.now_ms()))
+        self.model.calm_since_s = self.time.now_s
         if self.model.paused.pop(name, None) is not None:
             self.tell(f"{name} goes on")
 
@@ -596,7 +608,7 @@ class Simulation:
         self.tell("from now on all is well")
         self.is_quiet = True
         self._mend_disk()
-        self.api.mode = "well"
+        self.api.mode, self.model.can_ask = "well", True
         self.script.bad = self.script.slow = self.script.lacks = 0
         self.time.own.wall_stands = False
         with contextlib.closing(connect_operator(self.place)) as database:
@@ -607,6 +619,7 @@ class Simulation:
         self.time.at(60, self._is_over)
 
     def _is_over(self) -> None:
+        self.model.nothing_is_held_up()
         waits = self.model.unfinished()
         if self.model.lost_jump:  # while the machine started: nobody knows how far it was set
             waits = []

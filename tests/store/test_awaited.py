@@ -19,7 +19,7 @@ from premblyd.features.asking.awaited import (
     note_known,
     waiting_unknown,
 )
-from premblyd.features.asking.questions import AGAIN_MS, DOUBTS, Inquiries
+from premblyd.features.asking.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.prembly.events import MEANINGS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict, session_reference
@@ -489,9 +489,21 @@ def test_setting_the_clock_changes_no_wait(store: Store) -> None:
     over = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None)
     store.wait(AwaitedQueue(store.writer).asked(over))
     arrive(store, PENDING)
-    store.wait(store.queue.shift(5000, NOW_MS + 5000))
+    store.wait(store.queue.shift(5000, NOW_MS + 5000, lambda: NOW_MS + 5000))
     times = "SELECT created_at_ms, due_at_ms FROM awaited ORDER BY id"
     assert store.rows(times) == [(NOW_MS, None), (NOW_MS + 5000, NOW_MS + ASK_MS + 5000)]
+
+
+def test_what_is_awaited_again_after_the_clock_was_set_back_counts_from_then(store: Store) -> None:
+    arrive(store, PENDING)
+    [forged] = arrive(store, VERIFIED)
+    at_ms = NOW_MS - 3_600_000
+    about: dict[str, Any] = {"event_id": forged.event_id, "reference": "ref-1", "duration_ms": 1}
+    asked = NewInquiry(
+        at_ms=at_ms, purpose=Purpose.CONFIRM, result=InquiryResult.CONTRADICTED, **about
+    )
+    store.wait(Inquiries(store.writer).record(asked, is_shared=False))
+    assert [row.created_at_ms for row in due(store, at_ms + AGAIN_MS).waiting] == [at_ms]
 
 
 # The rules in SQL

@@ -107,9 +107,9 @@ class TroubledQueue(Queue):
         self._fail("finish")
         return super().finish(*args)
 
-    def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
+    def shift(self, *args: Any) -> "asyncio.Future[None]":
         self._fail("shift")
-        return super().shift(by_ms, now_ms)
+        return super().shift(*args)
 
     def _fail(self, name: str) -> None:
         if self.failures[name] > 0:

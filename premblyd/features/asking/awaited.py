@@ -398,5 +398,8 @@ SHIFT = Statement(  # of the beginning too, from which the questions and `give_u
     Awaited.update(
         due_at_ms=Awaited.due_at_ms + param("by_ms"),
         created_at_ms=Awaited.created_at_ms + param("by_ms"),
-    ).where(_IS_WAITING, Awaited.created_at_ms < param("before_ms"))
+    ).where(
+        _IS_WAITING,
+        (Awaited.created_at_ms < param("before_ms")) | (Awaited.created_at_ms > param("after_ms")),
+    )
 )

@@ -2,8 +2,9 @@
 
 import asyncio
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from peewee import SQL, Node, Query, fn
+from peewee import SQL, Case, Node, Query, fn
 
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import erased
@@ -68,10 +69,10 @@ def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     values["answer_digest"] = sha256 and Digests.of(transaction).of_body(sha256)
     transaction.write(INSERT_INQUIRY, **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
-        about = {"event_id": inquiry.event_id, "last_error": NOT_CONFIRMED}
-        about["due_at_ms"] = inquiry.at_ms + AGAIN_MS
+        about: dict[str, Any] = {"event_id": inquiry.event_id, "last_error": NOT_CONFIRMED}
+        about |= {"at_ms": inquiry.at_ms, "due_at_ms": inquiry.at_ms + AGAIN_MS}
         transaction.write(_AWAIT_AGAIN, **about)
-        transaction.write(_AWAIT, at_ms=inquiry.at_ms, **about)
+        transaction.write(_AWAIT, **about)
 
 
 AGAIN_MS = 60_000
@@ -87,6 +88,10 @@ def _of_event(value: Node) -> Query:
 _AWAIT_AGAIN = Statement(
     Awaited.update(
         state=AwaitedState.WAITING,
+        # The questions count from it: later than now it is where the clock was set back since.
+        created_at_ms=Case(
+            None, [(Awaited.created_at_ms > param("at_ms"), param("at_ms"))], Awaited.created_at_ms
+        ),
         due_at_ms=param("due_at_ms"),
         finished_at_ms=None,
         settled_by=None,
