@@ -337,8 +337,7 @@ class Simulation:
         # Not each kind of fault in each world: what one hides another shows.
         self.faults = {kind: rng.random() < 0.45 for kind in self.KINDS}
         self.tell(f"faults: {', '.join(kind for kind, is_on in self.faults.items() if is_on)}")
-        self.faults["hooks"] |= self.faults["clock"]  # so that something waits
-        if self.faults["hooks"]:
+        if self.faults["hooks"] or self.faults.get("clock"):  # which tells where something waits
             self.script.bad = rng.choice((0.1, 0.4, 0.8))
             self.script.slow = rng.choice((0, 0.05, 0.3))
             self.script.lacks = rng.choice((0, 0.05))
