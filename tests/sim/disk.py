@@ -45,6 +45,10 @@ class Disk:
         self.slow_s = 0.0
         self.told: Callable[[Fate], None] = lambda _: None
 
+    def mend(self) -> None:
+        self.fails_with, self.slow_s = None, 0.0
+        self.next_fates.clear()
+
     def takes_s(self) -> float:
         """Return how long the next commit takes."""
         return self._rng.choice((0.0005, 0.002, 0.02)) + self.slow_s

@@ -15,6 +15,7 @@ import psycopg
 from greenlet import GreenletExit
 
 from premblyd.config.load import load_config
+from premblyd.config.models import Config
 from premblyd.daemon import Daemon
 from premblyd.features.postgresql import engine, membership, opening, schema, transaction
 from premblyd.features.postgresql.pieces import Pieces
@@ -22,7 +23,7 @@ from premblyd.ground.errors import PremblydError
 from premblyd.queue import identity
 from premblyd.receive.server import Receiver
 from tests.sim import server
-from tests.sim.disk import Disk
+from tests.sim.disk import FAILURES, Disk, Fate
 from tests.sim.hostsmodel import HostsModel
 from tests.sim.model import Broken
 from tests.sim.simulation import Simulation
@@ -41,7 +42,7 @@ class Host:
         self.sim, self.number, self.path = sim, number, path
         self.name = f"host-{number}"
         self.rng, self.server = sim.rng, sim.server
-        self.settings = load_config(path)
+        self.settings = self.whole = load_config(path)
         self.clocks = Clocks()
         sim.time.machines.append(self.clocks)
         self.machine = f"{self.name}-1"
@@ -50,6 +51,7 @@ class Host:
         self.loop: TurnLoop | None = None
         self.life = 0
         self.is_cut = self.is_frozen = False
+        self.well_since_s: float | None = None  # it serves, and reaches the server
         self.slow_s = 0.0
         self.open: set[Any] = set()  # transactions
         self.engines: list[server.Engine] = []
@@ -87,11 +89,52 @@ class Host:
         self.sim.late.append(transaction)
         self.sim.time.at(self.rng.choice((0.5, 3.0, 20.0)), lambda: self.sim.finish(transaction))
 
+    # What happens to it
+
+    def is_well(self, since_s: float) -> bool:
+        return self.well_since_s is not None and self.well_since_s <= since_s
+
+    def fall_silent(self) -> None:
+        """Note that others may see nothing of it from now on."""
+        if self.well_since_s is not None:
+            self.sim.model.falls_silent(self)
+            self.well_since_s = None
+
+    def cut(self, seconds: float) -> None:
+        """Let it not reach the server."""
+        if not self.is_cut:
+            self.sim.tell(f"{self.name} can't reach the server for {seconds} s")
+            self.fall_silent()
+            self.is_cut = True
+            self.sim.time.at(seconds, self.mend)
+
+    def freeze(self, seconds: float, *, asleep: bool) -> None:
+        """Have the daemon do nothing. Its hooks go on."""
+        if self.open:
+            return self.sim.time.at(0.02, lambda: self.freeze(seconds, asleep=asleep))
+        if self.loop is not None and not self.is_frozen:
+            self.sim.tell(f"{self.name} {'sleeps' if asleep else 'is stopped'} for {seconds} s")
+            self.fall_silent()
+            self.is_frozen, self.clocks.is_asleep = True, asleep
+            self.sim.model.loose.add(self.life)
+            self.sim.time.at(seconds, self.mend)
+        return None
+
+    def mend(self) -> None:
+        """Let it go on."""
+        if self.is_cut or self.is_frozen:
+            self.sim.tell(f"{self.name} goes on")
+            self.is_cut = self.is_frozen = self.clocks.is_asleep = False
+            self.new_life()
+            if self.receiver is not None:
+                self.well_since_s = self.sim.time.now_s
+
     # Its lives
 
     def start(self) -> None:
         if self.loop is not None:
             return
+        self.settings = self.sim.settings_of(self)
         self.new_life()
         self.take()
         self.loop = TurnLoop(self.sim.time)
@@ -109,9 +152,13 @@ class Host:
     async def _serve(self, daemon: Daemon) -> None:
         async with daemon:
             self.receiver = daemon._receiver
+            if not self.is_cut:
+                self.well_since_s = self.sim.time.now_s
             self.stop = asyncio.get_running_loop().create_future()
-            await self.stop
-            self.receiver = None
+            if not self.sim.is_quiet or self.settings is self.whole:
+                await self.stop
+            self.well_since_s = self.receiver = None
+            self.sim.model.changes_s.append(self.sim.time.now_s)
 
     def waits_ns(self) -> int | None:
         return None if self.loop is None or self.is_frozen else self.loop.waits_ns()
@@ -128,19 +175,19 @@ class Host:
             self.task.result()
             self.sim.tell(f"{self.name} has stopped")
         except Crash:
-            self.sim.counts["crashes"] += 1
-            self.sim.tell(f"{self.name} is killed")
+            return self.kill()
         except PremblydError as error:
             self.sim.tell(f"{self.name} does not start: {error}")
             if "part of the daemon failed" in str(error):
                 raise Broken("no part of the daemon fails") from None
-        self.end()
+        return self.end()
 
     def kill(self) -> None:
-        if self.loop is not None:
-            self.sim.counts["crashes"] += 1
-            self.sim.tell(f"{self.name} is killed")
-            self.end()
+        self.sim.counts["crashes"] += 1
+        self.sim.tell(f"{self.name} is killed")
+        self.fall_silent()
+        self.sim.model.loose.add(self.life)
+        self.end()
 
     def end(self) -> None:
         """Leave nothing of the daemon but its hooks."""
@@ -157,6 +204,7 @@ class Host:
         self.engines.clear()
         self._forget()
         self.disk.next_fates.clear()
+        self.is_frozen = self.clocks.is_asleep = False
         self.sim.ended(self)
 
 
@@ -167,7 +215,12 @@ def _of_current(name: str) -> Any:
 class HostsSimulation(Simulation):
     """See Simulation: of several hosts. `cluster`: a PostgreSQL server, which nobody else uses."""
 
-    KINDS = ("crashes", "api", "hooks", "operator", "stop")
+    KINDS = (
+        *("crashes", "disk", "cut", "freeze", "slow", "clock", "api", "hooks", "operator", "stop"),
+        *("reboots", "actions", "words"),
+    )
+    FAILURES = (*FAILURES, Fate.LATE)
+    model: HostsModel
     HOURS = (0.05, 0.1, 0.2)
     QUIET_S = 120.0
     current: Any = None  # the host that is at work
@@ -183,7 +236,7 @@ class HostsSimulation(Simulation):
         self.late: list[Any] = []
         self.lives = 0
         self.is_over = False
-        self.overtaking = 0.0
+        self.overtaking = self.rng.choice((0, 0.05, 0.3))
         self._parts = 0
 
     @property
@@ -201,6 +254,8 @@ class HostsSimulation(Simulation):
             configuration["pending"] = {"ask": ["10s", "1m"], "give_up": "5m"}
         for action in configuration["actions"]:
             action["retry"]["max_delay"] = "1m"
+            if self.rng.random() < 0.3:
+                action["concurrency"] = {"cluster": self.rng.choice((1, 2))}
         self.lost_after_s = self.rng.choice((20, 30, 60))
         self.time.machines.clear()
         for number in range(1, self.count + 1):
@@ -211,9 +266,11 @@ class HostsSimulation(Simulation):
         self.current, self.settings = self.hosts[0], self.hosts[0].settings
         self.link = psycopg.connect(self.server.url, autocommit=True)
         self.link.execute("SET lock_timeout = '20ms'")
-        return HostsModel(
+        model = HostsModel(
             psycopg.connect(self.server.url, autocommit=True), self.time, self.settings
         )
+        model.hosts = self.hosts
+        return model
 
     def _own_parts(self) -> dict[str, Any]:
         def of_current(kind: type) -> Callable[..., Any]:
@@ -287,12 +344,42 @@ class HostsSimulation(Simulation):
 
     def ended(self, host: Host) -> None:
         """Start it again some time."""
-        down_s = self.rng.choice((0.2, 3.0, 30.0, 300.0)) if not self.is_quiet else 1.0
-        if not self.is_over:
-            self.time.at(down_s, host.start)
+        if self.is_over:
+            return
+        down_s = self.rng.choice((0.2, 3.0, 30.0, 100.0)) if not self.is_quiet else 1.0
+        self.time.at(down_s, host.start)
+        if self.faults["reboots"] and self.rng.random() < 0.3:
+            host.take()
+            host.machine += "'"
+            self.time.restart_machine()
+            for run in self.script.running:
+                self.script.kill(run)
+            self.tell(f"the machine of {host.name} starts again")
+
+    def settings_of(self, host: Host) -> Config:
+        """Return with which configuration it starts: with one action less for a while."""
+        actions = host.whole.actions
+        if self.is_quiet or not self.faults["actions"] or self.rng.random() < 0.5:
+            return host.whole
+        lacks = actions[host.number % len(actions)]
+        self.tell(f"{host.name} has no {lacks.name}")
+        return host.whole.model_copy(
+            update={"actions": tuple(each for each in actions if each is not lacks)}
+        )
+
+    def _hear(self, event: str, fields: Any) -> None:
+        super()._hear(event, fields)
+        if event == "host.failed":
+            raise Broken(f"the daemon has no fault of its own: {event} {fields.get('cause')!r}")
+        if event.startswith("host."):
+            self.tell(f"{self.current.name} tells: {event} {dict(fields)}")
+        if event == "host.lost":
+            self.model.taken_for_lost(fields["worker"])
 
     def announce(self, by: Host) -> None:
         for host in self.hosts:
+            if self.faults["words"] and self.rng.random() < 0.5:
+                continue
             if host is not by and host.daemon is not None and not host.is_cut:
                 beacon: Any = host.daemon._membership._beacon  # type: ignore[attr-defined]
                 self.time.at(self.rng.choice((0.001, 0.05, 0.5)), functools.partial(_hear, beacon))
@@ -301,11 +388,61 @@ class HostsSimulation(Simulation):
 
     def _faults(self) -> dict[str, Callable[[], None]]:
         return {
-            "crashes": self._crash_soon,
+            "crashes": self._at_some(self._crash_soon),
+            "disk": self._at_some(self._disk_fails),
+            "cut": self._at_some(lambda: self.current.cut(self._length_s())),
+            "freeze": self._at_some(
+                lambda: self.current.freeze(self._length_s(), asleep=self.rng.random() < 0.5)
+            ),
+            "slow": self._at_some(self._slow_down),
+            "clock": self._at_some(self._clock_is_set),
             "api": self._api_changes,
             "operator": self._somebody_operates,
-            "stop": self._stop_daemon,
+            "stop": self._at_some(self._stop_daemon),
         }
+
+    def _at_some(self, fault: Callable[[], None]) -> Callable[[], None]:
+        def do() -> None:
+            self.rng.choice(self.hosts).take()
+            self.tell(f"at {self.current.name}:")
+            fault()
+
+        return do
+
+    def _length_s(self) -> float:
+        return float(self.lost_after_s * self.rng.choice((0.1, 0.7, 1.2, 1.2, 2.5)))
+
+    def _slow_down(self) -> None:
+        self.current.slow_s = self.rng.choice((0.0, 0.3, 0.8))
+
+    def _clock_is_set(self) -> None:
+        by_s = self.rng.choice((1, -1)) * self.rng.choice((3, 100, 4000, 90_000))
+        self.tell(f"the wall's clock is set by {by_s} s")
+        self.time.own.wall_ns += by_s * 10**9
+
+    @property
+    def _has_open(self) -> bool:
+        """Whether a transaction is open, which a command would wait for."""
+        return bool(self.late or any(host.open for host in self.hosts))
+
+    def _somebody_operates(self) -> None:
+        if self._has_open:
+            return self.time.at(0.05, self._unless_quiet(self._somebody_operates))
+        return super()._somebody_operates()
+
+    def _be_quiet(self) -> None:
+        if self._has_open:
+            return self.time.at(0.05, self._be_quiet)
+        for host in self.hosts:
+            host.mend()
+            host.disk.mend()
+            host.slow_s = 0.0
+        super()._be_quiet()
+        for host in self.hosts:
+            if host.settings is not host.whole:
+                host.take()
+                self._stop_daemon()
+        return None
 
     def _send(self, post: Post) -> None:
         with self.rng.choice(self.hosts).at_work():

@@ -74,6 +74,7 @@ class Engine(PostgresqlEngine):
         self._committing = self._gathers = False
         self._part = None
         self._fate = Fate.WELL
+        self.is_given_up = False
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         waited_s = 0.0
@@ -94,14 +95,18 @@ class Engine(PostgresqlEngine):
             self._disconnect()
             pause(host.rng.choice((0.0, DEADLINE_S)))
             raise StoreUnavailableError(NO_ANSWER)
-        super()._transact(work)
-        host.sim.committed(host)
+        try:
+            super()._transact(work)
+            host.sim.committed(host)
+        except Exception:
+            if not self.is_given_up:
+                raise
+        if self.is_given_up:  # nobody is there any more
+            self._database.close()
+            raise GreenletExit
         match self._fate:
             case Fate.CRASH_AFTER:
                 raise Crash
-            case Fate.LATE:
-                self._database.close()
-                raise GreenletExit
             case Fate.KEPT:
                 self._disconnect()
                 pause(host.rng.choice((0.0, DEADLINE_S)))
@@ -120,6 +125,7 @@ class Engine(PostgresqlEngine):
                 raise psycopg.OperationalError("server closed the connection unexpectedly")
             case Fate.LATE:
                 pause(DEADLINE_S)
+                self.is_given_up = True
                 pause(GIVEN_UP)
 
     def _disconnect(self) -> None:
@@ -161,6 +167,7 @@ class Writer(InlineWriter):
         elif wait_s == GIVEN_UP:
             self.host.open.discard(transaction)
             self.host.finishes_late(transaction)
+            self.host.engines.remove(self._engine)  # type: ignore[arg-type]
             self._engine = self.host.new_engine()
             self._report(NO_ANSWER)
             for waiting in batch:

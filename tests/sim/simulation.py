@@ -98,6 +98,7 @@ class Simulation:
     KINDS = ("crashes", "disk", "clock", "api", "hooks", "operator", "erase", "reboots", "stop")
     HOURS = (0.3, 0.3, 1.5, 3.0)
     QUIET_S = 20 * 60.0  # after all has ended
+    FAILURES = FAILURES
 
     def __init__(self, seed: int, hours: float | None = None) -> None:
         self.seed = seed
@@ -484,7 +485,7 @@ class Simulation:
             fates = [Fate.WELL] * self.rng.choice((0, 1, 3))
             self.disk.next_fates = [
                 *fates,
-                *self.rng.choices(FAILURES, k=self.rng.choice((1, 1, 3))),
+                *self.rng.choices(self.FAILURES, k=self.rng.choice((1, 1, 3))),
             ]
             return
         self.disk.fails_with = self.rng.choice((None, Fate.LOCKED, Fate.FULL))
@@ -492,9 +493,8 @@ class Simulation:
         self.time.at(self.rng.choice((2, 20, 100)), self._mend_disk)
 
     def _mend_disk(self) -> None:
-        self.disk.fails_with, self.disk.slow_s = None, 0.0
+        self.disk.mend()
         self.model.calm_since_s = self.time.now_s
-        self.disk.next_fates.clear()
 
     def _clock_is_set(self) -> None:
         self.model.clock_was_set = True
