@@ -12,19 +12,20 @@ from typing import Any, NamedTuple
 
 from peewee import Case, Field, Node, Select, fn
 
-from premblyd.features.keeping.tables import ErasedName, GoneEvent, RemovedParts, ToErase
+from premblyd.features.keeping.tables import ErasedName, GoneEvent, ToErase
 from premblyd.ground.privacy import MASK, Shape, mask
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Kept, columns, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction
+from premblyd.store.states import RemovedParts
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, Record
 
 
 class ArrivalFacts(NamedTuple):
     """Whether anything was erased, and whether the record of any event was removed; and the trusted
-    time, see features/keeping/trusted.py."""
+    time, see trusted.py."""
 
     any_names: bool
     any_events: bool
