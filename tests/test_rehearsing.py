@@ -15,7 +15,6 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
-from premblyd.features.keeping.tables import RemovedParts
 from premblyd.features.tryout import reading
 from premblyd.features.tryout.deciding import AGAINST_IT, NOT_AWAITED, WOULD_ASK, Does
 from premblyd.features.tryout.rehearsal import (
@@ -30,6 +29,7 @@ from premblyd.prembly import bodies, events, payload, samples
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record import queries
 from premblyd.store.connections import connect_read_only
+from premblyd.store.states import RemovedParts
 from tests.support.commands import ACTIONS, PAYLOADS, Ran, json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd

@@ -7,10 +7,11 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from premblyd.features.keeping import erased, trusted
+from premblyd.features.keeping import erased
 from premblyd.features.keeping.erased import ArrivalFacts, Erased
 from premblyd.features.keeping.erasedarrivals import ErasedArrivals
 from premblyd.prembly.payload import Webhook
+from premblyd.queue import trusted
 from premblyd.queue.digests import KEY_DIGITS, Digests
 from premblyd.queue.recovery import VERDICT_COLUMNS
 from premblyd.queue.spellings import reference_key

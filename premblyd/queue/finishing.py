@@ -1,16 +1,16 @@
 """How the runs of hooks end in the database: many at once, in two statements for all of them."""
 
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from peewee import CTE, SQL, Case, Expression, Query
 
-from premblyd.features.keeping import erased
 from premblyd.prembly.payload import without_nul
 from premblyd.queue.end import end
-from premblyd.queue.hooks import End
+from premblyd.queue.hooks import End, withheld
 from premblyd.queue.jobs import Ending, Job, Result
+from premblyd.store.columns import emptied_if
 from premblyd.store.engine import BulkUpdate, Row, Transaction
 from premblyd.store.states import State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery
@@ -95,7 +95,8 @@ def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:
 def _end_of(report: Report) -> _End:
     if report.job.event.is_erased:  # before it ran: it was told of nobody, and says nothing of it
         return _END_ALL_SAID
-    return _GO_ON if report.ending.state in (State.PENDING, State.DEAD) else _END
+    end_, go_on = _of_told()
+    return go_on if report.ending.state in (State.PENDING, State.DEAD) else end_
 
 
 Values = Mapping[str, Any]  # by the names of columns
@@ -147,22 +148,28 @@ def _closing(written: Callable[[Values], Any]) -> BulkUpdate:
     return BulkUpdate(query, Attempt.claim_token, {**_HELD, **_CLOSING})
 
 
-def _nameless(values: Values, _: CTE) -> Any:
-    return erased.unless(erased.OF_DELIVERY, Delivery, values)
+@cache
+def _of_told() -> tuple[_End, _End]:
+    """Return the statements that end runs of hooks that were told of somebody: nothing of it is
+    kept if their event was erased meanwhile. The other ones are of those that are to run again, or
+    to be mended: then these end."""
+    of_delivery = withheld(Delivery.event)
+    of_attempt = withheld(Delivery.select(Delivery.event).where(Delivery.id == Attempt.delivery))
 
+    def nameless(values: Values, _: CTE) -> Any:
+        return emptied_if(of_delivery, Delivery, values)
 
-def _going_on(values: Values, given: CTE) -> Any:
-    """Of one that is to run again, or to be mended, and whose event was erased: its end."""
-    ended = {"state": State.CANCELLED, "due_at_ms": None, "finished_at_ms": given.c.ended_at_ms}
-    return _nameless(values, given) | {
-        getattr(Delivery, name): Case(None, [(erased.OF_DELIVERY, value)], values[name])
-        for name, value in ended.items()
-    }
+    def going_on(values: Values, given: CTE) -> Any:
+        over = {"state": State.CANCELLED, "due_at_ms": None, "finished_at_ms": given.c.ended_at_ms}
+        return nameless(values, given) | {
+            getattr(Delivery, name): Case(None, [(of_delivery, value)], values[name])
+            for name, value in over.items()
+        }
+
+    closing = _closing(lambda values: emptied_if(of_attempt, Attempt, values))
+    return _End(_ending(nameless), closing), _End(_ending(going_on), closing)
 
 
 _STATE = Delivery.select(Delivery.state).where(Delivery.id == Attempt.delivery)
-_CLOSING_NAMELESS = _closing(lambda values: erased.unless(erased.OF_ATTEMPT, Attempt, values))
 _END_ALL_SAID = _End(_ending(lambda values, _: values), _closing(lambda values: values))
-_END = _End(_ending(_nameless), _CLOSING_NAMELESS)
-_GO_ON = _End(_ending(_going_on), _CLOSING_NAMELESS)
 FINISH: Operation[Report, bool] = Operation(Step.FINISHES, _finish)

@@ -3,7 +3,7 @@
 The daemon writes each minute that it lives: its heartbeat. Where none came for more than an hour,
 webhooks may have been lost, as Prembly sends most events once: that time is kept as a downtime.
 With it the one of several hosts that does so for all has the trusted time go on
-(features/keeping/trusted.py).
+(trusted.py).
 """
 
 import functools
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd.features.keeping import trusted
-from premblyd.features.keeping.trusted import MachineTime
 from premblyd.ground import loops, times
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import JUMP_MS, Clock, SharedClock
+from premblyd.queue import trusted
 from premblyd.queue.queue import shift
+from premblyd.queue.trusted import MachineTime
 from premblyd.store import tables
 from premblyd.store.engine import Statement, Transaction, insert, param, update
 from premblyd.store.tables import Downtime

@@ -4,12 +4,19 @@ In a feature's `hooks.py` the tuple HOOKS has its Hooks, or functions that retur
 configuration; None: that asks for nothing of it. They run in the transaction of what the core does
 there, in the order of premblyd/features/__init__.py, and perhaps twice: they change nothing but the
 database.
+
+WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
+name anybody is written any more. It is a part of the statements that write: read before, it would
+cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from peewee import SQL, Node
 
 from premblyd.config.models import Config
 from premblyd.feature import added
@@ -77,6 +84,12 @@ def of(place: Transaction | Writer) -> Bound:
     """Return the hooks that are bound for a transaction, or all of a writer's."""
     found: Bound = place.bound or _of_commands()
     return found
+
+
+def withheld(*event_ids: Node) -> Node:
+    """Return the condition of all features. It is asked for once they are imported."""
+    asked = (condition(*event_ids) for condition in added("hooks", "WITHHELD"))
+    return functools.reduce(operator.or_, asked, SQL("FALSE"))
 
 
 @functools.cache

@@ -10,13 +10,13 @@ from typing import NamedTuple, Self
 from peewee import SQL
 
 from premblyd.config.models import Action
-from premblyd.features.keeping import erased, trusted
+from premblyd.features.keeping import erased
 from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns import order
 from premblyd.features.turns.order import order_key
 from premblyd.features.turns.settings import Then, then_of
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue import arrivals, hooks
+from premblyd.queue import arrivals, hooks, trusted
 from premblyd.queue.arrivals import (
     ERASED_ARRIVALS,
     INSERT_DELIVERIES,

@@ -12,13 +12,13 @@ hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from premblyd.config.models import Action
 from premblyd.feature import added
 from premblyd.features.asking.settings import CONFIRM
-from premblyd.features.keeping import erased
 from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns import once, order
 from premblyd.features.turns.once import Ruling
@@ -28,6 +28,7 @@ from premblyd.queue.claims import Claims
 from premblyd.queue.digests import Digests
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_claimed_by
+from premblyd.queue.hooks import withheld
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Result, Room
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
@@ -123,7 +124,7 @@ class Queue:
         def operation(transaction: Transaction) -> Ruling | None:
             if names:
                 transaction.lock(lock_names(names))
-            held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
+            held = transaction.row(_holds(), id=job.delivery_id, claim_token=job.claim_token)
             if held is None or held[1]:
                 return None
             ruling = Ruling()
@@ -157,7 +158,7 @@ class Queue:
 
         def operation(transaction: Transaction) -> bool:
             is_alive = transaction.change(_SHOW_LIFE, worker=job.worker) > 0
-            held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
+            held = transaction.row(_holds(), id=job.delivery_id, claim_token=job.claim_token)
             stands = held is not None and (job.event.is_erased or not held[1])
             return is_alive and stands
 
@@ -202,6 +203,12 @@ def shift(transaction: Transaction, by_ms: int, set_to_ms: int, now_ms: int) -> 
         transaction.write(statement, by_ms=by_ms, before_ms=before_ms, after_ms=now_ms)
 
 
+@functools.cache
+def _holds() -> Statement:
+    """Return the statement that tells whether a claim stands, and its event was erased."""
+    return Statement(Delivery.select(Delivery.id, withheld(Delivery.event)).where(_IS_CLAIMED))
+
+
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
@@ -215,7 +222,6 @@ _RENEW = Lookup(
     ),
     Delivery.id,
 )
-_HOLDS = Statement(Delivery.select(Delivery.id, erased.OF_DELIVERY).where(_IS_CLAIMED))
 _SHOW_LIFE = Statement(
     Host.update(beat_count=Host.beat_count + 1).where(
         Host.worker == param("worker"), Host.ended_at_ms.is_null()

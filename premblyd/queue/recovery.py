@@ -7,14 +7,13 @@ from typing import Any
 
 from peewee import Query, fn
 
-from premblyd.features.keeping.tables import RemovedParts
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.queue.jobs import SMALL_BYTES
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, param, update
-from premblyd.store.states import AttemptOutcome, State
+from premblyd.store.states import AttemptOutcome, RemovedParts, State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 
 CRASHED = "the daemon stopped while the hook ran"

@@ -5,6 +5,7 @@ made from it. Each column says what it holds, so that what is private is known b
 `Text(PERSONAL, shown=Shape.REFERENCE, null=True)`.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -14,6 +15,7 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
+    Case,
     Field,
     FloatField,
     ForeignKeyField,
@@ -156,6 +158,17 @@ def emptied(table: type[Model], *kept: Kept) -> dict[str, Any]:
         column.name: column.emptied
         for column in columns(table)
         if column.holds is not PLAIN and column.kept in kept
+    }
+
+
+def emptied_if(condition: Node, table: type[Model], values: Mapping[str, Any]) -> dict[Field, Any]:
+    """Return what is written into columns of a table, by their names: under the condition nothing
+    of people. What outlasts an event is not for this to decide."""
+    fields = {column.column_name: column for column in columns(table)}
+    empty = emptied(table, Kept.BODY, Kept.IDENTITY)
+    return {
+        fields[name]: Case(None, [(condition, empty[name])], value) if name in empty else value
+        for name, value in values.items()
     }
 
 

@@ -28,6 +28,14 @@ class AttemptOutcome(StrEnum):
     INTERRUPTED = "interrupted"  # the daemon stopped or crashed meanwhile
 
 
+class RemovedParts(StrEnum):
+    """What was deleted of an event. Each part includes those before it."""
+
+    BODY = "body"
+    IDENTITY = "identity"  # what named a person
+    ERASED = "erased"  # the same, at a person's request: none of this comes back
+
+
 class AwaitedState(StrEnum):
     """Where an awaited verification stands."""
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.features.keeping import trusted
-from premblyd.features.keeping.trusted import MachineTime, advanced, counted_ms, is_apart
 from premblyd.ground.times import DAY_MS, HOUR_MS
+from premblyd.queue import trusted
 from premblyd.queue.heartbeat import LEAST_MS, Gap, beat, gap_between, reconciled
+from premblyd.queue.trusted import MachineTime, advanced, counted_ms, is_apart
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 

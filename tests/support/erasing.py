@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from premblyd.features.keeping import removing
-from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent, GoneOnce, RemovedParts
+from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent, GoneOnce
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, insert, param
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
 from tests.support.store import NOW_MS, Store
 

@@ -12,13 +12,14 @@ from peewee import EXCLUDED, Case, fn
 from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import LACKS, Reconciliation
 from premblyd.features.asking.tables import Day as Row
-from premblyd.features.keeping.tables import Removal, Removed, RemovedParts
+from premblyd.features.keeping.tables import Removal, Removed
 from premblyd.ground import jsontext, times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.prembly import events
 from premblyd.record import queries
 from premblyd.store.engine import Database, Statement, param
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
 
 SHOWN = 30

@@ -1,15 +1,17 @@
 """The record of questions to Prembly: a row for each, whatever the answer."""
 
 import asyncio
+import functools
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from peewee import SQL, Case, Node, Query, fn
 
 from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.features.keeping import erased
 from premblyd.prembly import payload
 from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import withheld
+from premblyd.store.columns import emptied_if
 from premblyd.store.engine import Statement, Transaction, param, params, update
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import Event
@@ -67,12 +69,18 @@ def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     values = asdict(inquiry)
     sha256 = values.pop("answer_sha256")
     values["answer_digest"] = sha256 and Digests.of(transaction).of_body(sha256)
-    transaction.write(INSERT_INQUIRY, **values)
+    transaction.write(_insert(), **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
         about: dict[str, Any] = {"event_id": inquiry.event_id, "last_error": NOT_CONFIRMED}
         about |= {"at_ms": inquiry.at_ms, "due_at_ms": inquiry.at_ms + AGAIN_MS}
         transaction.write(_AWAIT_AGAIN, **about)
         transaction.write(_AWAIT, **about)
+
+
+@functools.cache
+def _insert() -> Statement:
+    of_erased = withheld(param("event_id"), param("stored_event_id"))
+    return Statement(Inquiry.insert(emptied_if(of_erased, Inquiry, params(*_STORED))))
 
 
 AGAIN_MS = 60_000
@@ -143,5 +151,3 @@ _DOUBTS_OF = Statement(
     )
 )
 _STORED = [*({field.name for field in fields(NewInquiry)} - {"answer_sha256"}), "answer_digest"]
-_OF_ERASED = erased.is_erased(param("event_id"), param("stored_event_id"))
-INSERT_INQUIRY = Statement(Inquiry.insert(erased.unless(_OF_ERASED, Inquiry, params(*_STORED))))

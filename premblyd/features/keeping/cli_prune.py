@@ -11,7 +11,7 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.config.load import load_config
-from premblyd.features.keeping import keepstatus, trusted
+from premblyd.features.keeping import keepstatus
 from premblyd.features.keeping.forecast import Forecast, forecast
 from premblyd.features.keeping.retention import begin_anew, periods
 from premblyd.features.keeping.settings import RETENTION, Retention
@@ -20,6 +20,7 @@ from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
 from premblyd.ground.words import counted
+from premblyd.queue import trusted
 from premblyd.queue.heartbeat import machine_start, machine_time
 from premblyd.record.operating import write_down
 from premblyd.store.engine import Database, Transaction

@@ -10,21 +10,21 @@ its event was erased.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from peewee import Case, Field, Node, Select, fn
+from peewee import Node, Select, fn
 
-from premblyd.features.keeping.tables import ErasedName, GoneEvent, RemovedParts, ToErase
+from premblyd.features.keeping.tables import ErasedName, GoneEvent, ToErase
 from premblyd.ground.privacy import MASK, Shape, mask
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Kept, columns, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction
-from premblyd.store.table import Table
-from premblyd.store.tables import Attempt, Delivery, Event, Record
+from premblyd.store.states import RemovedParts
+from premblyd.store.tables import Event, Record
 
 
 class ArrivalFacts(NamedTuple):
     """Whether anything was erased, and whether the record of any event was removed; and the trusted
-    time, see features/keeping/trusted.py."""
+    time, see trusted.py."""
 
     any_names: bool
     any_events: bool
@@ -123,20 +123,6 @@ def is_erased(*event_ids: Node) -> Node:
     return either
 
 
-def unless(erased: Node, table: type[Table], values: Mapping[str, Any]) -> dict[Field, Any]:
-    """Return what is written into columns of `table`, by their names: nothing of people if the
-    event was erased. What outlasts it is not for this to decide."""
-    fields = {column.column_name: column for column in columns(table)}
-    return {
-        fields[name]: Case(None, [(erased, fields[name].emptied)], value)
-        if fields[name].holds is not PLAIN and fields[name].kept in (Kept.BODY, Kept.IDENTITY)
-        else value
-        for name, value in values.items()
-    }
-
-
-OF_DELIVERY = is_erased(Delivery.event)
-OF_ATTEMPT = is_erased(Delivery.select(Delivery.event).where(Delivery.id == Attempt.delivery))
 SENDERS = {
     column.name: column
     for column in columns(Event)

@@ -27,7 +27,7 @@ from premblyd.features.keeping.findings import (
 )
 from premblyd.features.keeping.personrows import ByTable
 from premblyd.features.keeping.persons import Named
-from premblyd.features.keeping.tables import ErasedName, Erasure, RemovedParts, ToErase
+from premblyd.features.keeping.tables import ErasedName, Erasure, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.queue import member
 from premblyd.queue.digests import Digests
@@ -43,7 +43,7 @@ from premblyd.store.engine import (
 )
 from premblyd.store.portions import of_size
 from premblyd.store.schema import MOVE
-from premblyd.store.states import State
+from premblyd.store.states import RemovedParts, State
 from premblyd.store.tables import Delivery, Event
 
 MOST_AT_ONCE = 1000  # events: nobody else writes for as long as their transaction takes

@@ -13,8 +13,9 @@ from premblyd.features.keeping.erased import which_erased
 from premblyd.features.keeping.erasurelines import Line, union
 from premblyd.features.keeping.personrows import Names
 from premblyd.features.keeping.persons import FoundBy
-from premblyd.features.keeping.tables import ErasedName, Erasure, ErasureFile, Hold, RemovedParts
+from premblyd.features.keeping.tables import ErasedName, Erasure, ErasureFile, Hold
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event, VerificationName
 
 

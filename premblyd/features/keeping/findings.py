@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from peewee import fn
 
-from premblyd.features.keeping import holds, personrows, persons, trusted
+from premblyd.features.keeping import holds, personrows, persons
 from premblyd.features.keeping.personrows import ByTable, Names
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import Erasure, Hold, ToErase
 from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.queue import trusted
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, param
 from premblyd.store.tables import Event

@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from typing import Any
 
-from premblyd.features.keeping.tables import RemovedParts
 from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.record import queries
 from premblyd.record.listing import Veto
 from premblyd.store.engine import Database
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
 
 NAMELESS = {RemovedParts.IDENTITY: "(removed)", RemovedParts.ERASED: "(erased)"}

@@ -13,7 +13,7 @@ from peewee import Field, Query, Tuple, fn
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import removing
 from premblyd.features.keeping.erased import SENDERS, harmless
-from premblyd.features.keeping.tables import Hold, RemovedParts
+from premblyd.features.keeping.tables import Hold
 from premblyd.features.pause.tables import Pause
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.digests import Digests
@@ -21,7 +21,7 @@ from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param, params
-from premblyd.store.states import AwaitedState, State
+from premblyd.store.states import AwaitedState, RemovedParts, State
 from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event, OperatorAction, VerificationName
 

@@ -12,13 +12,13 @@ from peewee import Field, fn
 
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping.erased import SENDERS, harmless
-from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed, RemovedParts
+from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.names import GROUPS
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
-from premblyd.store.states import State
+from premblyd.store.states import RemovedParts, State
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 

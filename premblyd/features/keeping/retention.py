@@ -15,11 +15,11 @@ from peewee import EXCLUDED, SQL, Tuple, fn
 from premblyd.features.asking.tables import Awaited
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import PutOff, Removal, Removed, RemovedParts, Sweep
+from premblyd.features.keeping.tables import PutOff, Removal, Removed, Sweep
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import EVENTS
 from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
-from premblyd.store.states import FINISHED, AwaitedState, State
+from premblyd.store.states import FINISHED, AwaitedState, RemovedParts, State
 from premblyd.store.tables import Delivery, Event, Rejection
 
 LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from premblyd.config.models import Config
 from premblyd.features.keeping.holds import is_on_hold
 from premblyd.features.keeping.keeplists import ErasureRow
-from premblyd.features.keeping.tables import Erasure, RemovedParts
+from premblyd.features.keeping.tables import Erasure
 from premblyd.ground import times
 from premblyd.record import queries
 from premblyd.record.events import Show, Told, WholeEvent
 from premblyd.store.engine import Database
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
 
 REMOVED_PARTS: dict[str, str] = {

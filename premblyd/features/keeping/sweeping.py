@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
-from premblyd.features.keeping import eventless, retention, trusted
+from premblyd.features.keeping import eventless, retention
 from premblyd.features.keeping.retention import BATCH, Bookmark, Done, Remover, Walk
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
@@ -18,6 +18,7 @@ from premblyd.ground import loops
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import HOUR_MS, Clock
+from premblyd.queue import trusted
 from premblyd.store.engine import Database, Transaction
 from premblyd.store.writer import Step, Writer
 

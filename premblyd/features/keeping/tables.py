@@ -7,14 +7,6 @@ from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, Kept, Moment, Number
 from premblyd.store.table import Table
 
 
-class RemovedParts(StrEnum):
-    """What was deleted of an event. Each part includes those before it."""
-
-    BODY = "body"
-    IDENTITY = "identity"  # what named a person
-    ERASED = "erased"  # the same, at a person's request: none of this comes back
-
-
 class Removed(StrEnum):
     """A class of data that `retention` deletes when its period has expired. Each class includes
     those before it, except `rejections`, which are no events."""

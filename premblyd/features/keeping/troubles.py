@@ -8,7 +8,6 @@ from pathlib import Path
 
 from peewee import Expression, Tuple, fn
 
-from premblyd.features.keeping import trusted
 from premblyd.features.keeping.keepstatus import CLASSES
 from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.keeping.tables import (
@@ -16,7 +15,6 @@ from premblyd.features.keeping.tables import (
     ErasureFile,
     PutOff,
     Removal,
-    RemovedParts,
     Sweep,
     ToErase,
 )
@@ -24,9 +22,11 @@ from premblyd.ground import times
 from premblyd.ground.databases import is_plain, key_of
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
+from premblyd.queue import trusted
 from premblyd.record import events, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
 from premblyd.store import connections
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event, Rejection
 
 BEHIND_MS = DAY_MS  # it is deleted in small steps, once it has expired

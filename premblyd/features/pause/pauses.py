@@ -4,11 +4,11 @@ and end, and are logged."""
 
 from typing import Any
 
-from premblyd.features.keeping import trusted
 from premblyd.features.pause.tables import Pause
 from premblyd.ground import loops, times
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
+from premblyd.queue import trusted
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.writer import Step, Writer
 

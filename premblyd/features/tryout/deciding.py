@@ -17,12 +17,12 @@ from premblyd.features.asking.agreement import Finding
 from premblyd.features.asking.settings import CONFIRM, PENDING, PREMBLY, StatusQuestion
 from premblyd.features.asking.settling import requirement_of
 from premblyd.features.keeping.settings import ERASED
-from premblyd.features.keeping.tables import RemovedParts
 from premblyd.features.tryout.reading import PastEvent, Recorded
 from premblyd.prembly import bodies, conditions, events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue import recovery
 from premblyd.queue.jobs import Confirmed
+from premblyd.store.states import RemovedParts
 
 WOULD_ASK = "Prembly would be asked (`confirm`)"
 NOT_AWAITED = "it is an answer of Prembly's, and `pending` would not have asked for it"

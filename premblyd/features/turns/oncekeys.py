@@ -8,12 +8,13 @@ from typing import NamedTuple
 from peewee import JOIN, fn
 
 from premblyd.features.keeping import erased
-from premblyd.features.keeping.tables import GoneOnce, RemovedParts
+from premblyd.features.keeping.tables import GoneOnce
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, same_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.names import names_of
 from premblyd.store.engine import Statement, Transaction, param
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Delivery, Event, VerificationName
 
 
