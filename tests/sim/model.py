@@ -376,7 +376,10 @@ class Model:
         self.require(period_ms is not None, f"acknowledged is stored: the {what} is gone", e(event))
         if post.at_a_jump:
             return
-        age_s = self.time.now_s - (post.first_ack_s or 0)
+        # What was stored and could not be acknowledged is a duplicate then.
+        age_s = self.time.now_s - (
+            post.first_sent_s if post.events[0][1] else post.first_ack_s or 0
+        )
         speed = 2 if self.clock_was_set else 1
         self.require(
             age_s * speed >= (period_ms or 0) / 1000 - 2 - (300 if self.clock_was_set else 0),
@@ -453,9 +456,8 @@ class Model:
             )
         ran = {run.delivery for run in self.runs} | self.replayed.keys() | self.cancelled
         # Nobody knows whether these have begun.
-        ran |= {
-            row[0] for row in self.rows("SELECT id FROM delivery WHERE last_error = ?", CRASHED)
-        }
+        crashed = "last_error = ? OR (state = 'dead' AND last_error IS NULL)"  # it was removed
+        ran |= {each for (each,) in self.rows(f"SELECT id FROM delivery WHERE {crashed}", CRASHED)}
         for delivery, other, by_answer, alike, state in self.rows(
             "SELECT own.id, other.id, event.verified_by = 'prembly-api',"
             " event.outcome = its.outcome AND other.action = own.action, other.state"

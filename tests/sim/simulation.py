@@ -510,8 +510,11 @@ class Simulation:
             case 1:
                 sleep_s = rng.choice((5, 300, 5000, 20_000))
                 self.tell(f"the machine sleeps for {sleep_s} s")
+                is_seen = self.time.now_s - self.model.clock_jumped_s > SEEN_S
                 self.time.advance(sleep_s * 10**9, asleep=True)
                 self.model.calm_since_s = self.time.now_s
+                if not is_seen:
+                    self.model.clock_jumped_s = self.time.now_s
             case _:
                 by_s = rng.choice((1, -1)) * rng.choice((3, 100, 4000, 90_000, 40_000_000))
                 self.tell(f"the wall's clock is set by {by_s} s")
