@@ -62,7 +62,7 @@ def installed() -> tuple[str, ...]:
 def added(file: str, name: str) -> Iterator[Any]:
     """Yield what stands under `name`, a tuple, in this file of each feature that has it."""
     for feature in installed():
-        module = f"premblyd.features.{feature}.{file}"
+        module = f"premblyd.features.{feature}.{file}".removesuffix(".__init__")
         if importlib.util.find_spec(module) is not None:
             yield from getattr(importlib.import_module(module), name, ())
 

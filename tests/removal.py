@@ -124,9 +124,9 @@ def _broken_at_work(names: Collection[str], folder: Path) -> Iterator[str]:
 
 def _commands(names: Collection[str]) -> Iterator[str]:
     for name in names:
-        if (PACKAGE / "features" / name / "commands.py").exists():
-            module = importlib.import_module(f"premblyd.features.{name}.commands")
-            yield from (each.name for each in module.COMMANDS if " " not in each.name)
+        module = importlib.import_module(f"premblyd.features.{name}")
+        commands = getattr(module, "COMMANDS", ())
+        yield from (each.name for each in commands if " " not in each.name)
 
 
 def _tables(names: Collection[str]) -> set[str]:

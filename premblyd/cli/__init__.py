@@ -99,7 +99,7 @@ _COMMANDS = (
 )
 HEADINGS = ("Run", "Look", "Act", "Keep")
 COMMANDS: dict[str, Command] = {
-    command.name: command for command in (*_COMMANDS, *added("commands", "COMMANDS"))
+    command.name: command for command in (*_COMMANDS, *added("__init__", "COMMANDS"))
 }
 # What the first word of two is about.
 GROUPS = {"person": "A person's data", "record": "The whole record"}

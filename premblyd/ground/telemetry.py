@@ -13,7 +13,7 @@ from premblyd.ground.logs.lines import Level
 
 # Each event of the log, its level and its fields, in the order in which a line has them. One with
 # `?` is left out while it is None. A `cause` is an exception: the log shows its type and the lines
-# it came through, never its text. Those of features are in their occurrences.py (OCCURRENCES).
+# it came through, never its text. Those of features are in their __init__.py (OCCURRENCES).
 # docs/monitoring.md explains all.
 TABLE = """
 # Webhooks, hooks, the daemon
@@ -81,7 +81,7 @@ class Event:
 def events() -> dict[str, Event]:
     """Return the events by their names: those of the table above, and those of features."""
     found = {}
-    for table in (TABLE, *added("occurrences", "OCCURRENCES")):
+    for table in (TABLE, *added("__init__", "OCCURRENCES")):
         for row in re.sub(r"\n +", " ", table).splitlines():
             if row and not row.startswith("#"):
                 name, level, *fields = row.split()
@@ -123,7 +123,7 @@ def _is_expected(event: str, fields: Mapping[str, Any]) -> bool:
 @functools.cache
 def _expected() -> dict[str, list[tuple[str, Collection[str]]]]:
     found: dict[str, list[tuple[str, Collection[str]]]] = {}
-    for event, field, values in (*EXPECTED, *added("occurrences", "EXPECTED")):
+    for event, field, values in (*EXPECTED, *added("__init__", "EXPECTED")):
         found.setdefault(event, []).append((field, values))
     return found
 

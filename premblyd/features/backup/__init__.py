@@ -1,1 +1,20 @@
 """Copies of the record: `record backup` makes them, `record restore` puts one back."""
+
+from premblyd.feature import Command
+
+COMMANDS = (
+    Command(
+        "record backup",
+        "Keep",
+        "premblyd.features.backup.cli_backup",
+        "Copy the record into a folder, while the daemon runs.",
+        interrupted="No copy was made. Run the same command again.",
+    ),
+    Command(
+        "record restore",
+        "Keep",
+        "premblyd.features.backup.cli_restore",
+        "Put a copy in the place of the database.",
+        interrupted="Run the same command again.",
+    ),
+)

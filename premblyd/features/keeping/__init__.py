@@ -1,1 +1,54 @@
 """Personal data: how long it is kept, legal holds, erasure, export."""
+
+from premblyd.feature import Command
+
+CONTINUES = "Nothing is half done. Run the same command again to continue."
+COMMANDS = (
+    Command(
+        "person hold",
+        "Keep",
+        "premblyd.features.keeping.cli_hold",
+        "Legal hold: exempt a person from deletion.",
+    ),
+    Command(
+        "person release",
+        "Keep",
+        "premblyd.features.keeping.cli_hold",
+        "End a legal hold.",
+    ),
+    Command(
+        "person erase",
+        "Keep",
+        "premblyd.features.keeping.cli_erase",
+        "Delete every personal value of a person, at their request.",
+        interrupted=f"{CONTINUES} `premblyd person erase --list` lists what was erased.",
+    ),
+    Command(
+        "person export",
+        "Keep",
+        "premblyd.features.keeping.cli_export",
+        "Write a ZIP of everything stored about a person.",
+        interrupted="No file was written. Run the same command again.",
+    ),
+    Command(
+        "record prune",
+        "Keep",
+        "premblyd.features.keeping.cli_prune",
+        "Delete data whose retention period has expired.",
+        interrupted=CONTINUES,
+    ),
+    Command(
+        "record vacuum",
+        "Keep",
+        "premblyd.features.keeping.cli_vacuum",
+        "Write the database anew, without bytes of erased data.",
+        interrupted="Nothing was changed. Run the same command again.",
+    ),
+)
+OCCURRENCES = (
+    """
+retention.removed         info     removed count freed_bytes
+retention.failed          error    cause
+erasure.lines_failed      error    cause
+""",
+)
