@@ -43,6 +43,7 @@ class Disk:
         self.next_fates: list[Fate] = []  # of the next commits
         self.fails_with: Fate | None = None  # all of them, until it is mended
         self.slow_s = 0.0
+        self.times_s = (0.0005, 0.002, 0.02)
         self.told: Callable[[Fate], None] = lambda _: None
 
     def mend(self) -> None:
@@ -51,7 +52,7 @@ class Disk:
 
     def takes_s(self) -> float:
         """Return how long the next commit takes."""
-        return self._rng.choice((0.0005, 0.002, 0.02)) + self.slow_s
+        return self._rng.choice(self.times_s) + self.slow_s
 
     def fate(self) -> Fate:
         fate = self.fails_with or (self.next_fates.pop(0) if self.next_fates else Fate.WELL)

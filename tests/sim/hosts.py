@@ -47,6 +47,7 @@ class Host:
         sim.time.machines.append(self.clocks)
         self.machine = f"{self.name}-1"
         self.disk = Disk(sim.rng)
+        self.disk.times_s = sim.rng.choice(((0.0005, 0.002, 0.02), (0.002, 0.02, 0.3)))
         self.disk.told = lambda fate: sim.tell(f"{self.name}: the next commit: {fate.name}")
         self.loop: TurnLoop | None = None
         self.life = 0
@@ -254,6 +255,7 @@ class HostsSimulation(Simulation):
             configuration["pending"] = {"ask": ["10s", "1m"], "give_up": "5m"}
         for action in configuration["actions"]:
             action["retry"]["max_delay"] = "1m"
+            action["timeout"] = "2m"  # some are longer than `lost_after`
             if self.rng.random() < 0.3:
                 action["concurrency"] = {"cluster": self.rng.choice((1, 2))}
         self.lost_after_s = self.rng.choice((20, 30, 60))
@@ -382,9 +384,17 @@ class HostsSimulation(Simulation):
                 continue
             if host is not by and host.daemon is not None and not host.is_cut:
                 beacon: Any = host.daemon._membership._beacon  # type: ignore[attr-defined]
-                self.time.at(self.rng.choice((0.001, 0.05, 0.5)), functools.partial(_hear, beacon))
+                self.time.at(
+                    self.rng.choice((0.001, 0.001, 0.05, 0.5)), functools.partial(_hear, beacon)
+                )
 
     # What happens in the world
+
+    def _moments(self, length_s: float) -> Iterator[float]:
+        self.script.slow = self.rng.choice((0.1, 0.3))
+        crowds = [self.rng.uniform(1, length_s) for _ in range(5)]  # so that hosts meet
+        for _ in range(20):
+            yield self.rng.choice(crowds) + self.rng.choice((0.0, 0.0, 0.01, 0.2, 5.0))
 
     def _faults(self) -> dict[str, Callable[[], None]]:
         return {

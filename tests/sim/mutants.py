@@ -20,12 +20,14 @@ ASKED = 0.95
 
 
 class Mutant(NamedTuple):
-    """A text that stands once in a file, and what stands there instead."""
+    """A text that stands once in a file, and what stands there instead. `hosts`: in how many of
+    which it is looked for; none: in one on SQLite."""
 
     name: str
     file: str
     text: str
     instead: str
+    hosts: str
 
     def apply(self, root: Path) -> None:
         """Break the copy of the tree. Raise ValueError when the text is not there any more."""
@@ -42,7 +44,8 @@ def mutants() -> Iterator[Mutant]:
         text, instead = (
             "\n".join(line[2:] for line in lines if line[0] == sign) for sign in ("-", "+")
         )
-        yield Mutant(name, file.removeprefix("@ "), text, instead)
+        file, _, hosts = file.removeprefix("@ ").partition(" ")
+        yield Mutant(name, file, text, instead, hosts[1:2])
 
 
 def found_by(mutant: Mutant, seconds: float, first: int) -> str | None:
@@ -53,6 +56,7 @@ def found_by(mutant: Mutant, seconds: float, first: int) -> str | None:
             shutil.copytree(ROOT / name, Path(folder, name), ignore=ignored)
         mutant.apply(Path(folder))
         command = [sys.executable, "-m", "tests.sim", f"--first={first}", f"--seconds={seconds}"]
+        command += [f"--hosts={mutant.hosts}"] if mutant.hosts else []
         ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if not ended.returncode:
         return None

@@ -344,8 +344,7 @@ class Simulation:
             self.script.lacks = rng.choice((0, 0.05))
         self._busy: list[float] = []  # when something comes: then faults tell most
         number = itertools.count(1)
-        for which in range(round(8 + 10 * min(self.hours, 5))):
-            at_s = rng.uniform(1, length_s)
+        for which, at_s in enumerate(self._moments(length_s)):
             person = make_person(which, rng, at_s)
             self.model.people.append(person)
             self.api.people[person.reference] = person
@@ -362,6 +361,11 @@ class Simulation:
                 minutes * 60, self._look if minutes % 20 else self.model.nothing_is_held_up
             )
         self.time.at(length_s, self._be_quiet)
+
+    def _moments(self, length_s: float) -> Iterator[float]:
+        """Yield when somebody is verified, and then another."""
+        for _ in range(round(8 + 10 * min(self.hours, 5))):
+            yield self.rng.uniform(1, length_s)
 
     def _faults(self) -> dict[str, Callable[[], None]]:
         """Return what happens now and then of the kinds of faults."""
