@@ -92,6 +92,10 @@ class Host:
 
     # What happens to it
 
+    @property
+    def lives(self) -> bool:
+        return self.loop is not None and not self.is_cut and not self.is_frozen
+
     def is_well(self, since_s: float) -> bool:
         return self.well_since_s is not None and self.well_since_s <= since_s
 
@@ -391,7 +395,7 @@ class HostsSimulation(Simulation):
     # What happens in the world
 
     def _moments(self, length_s: float) -> Iterator[float]:
-        self.script.slow = self.rng.choice((0.1, 0.3))
+        self.script.slow = self.rng.choice((0.1, 0.5))
         crowds = [self.rng.uniform(1, length_s) for _ in range(5)]  # so that hosts meet
         for _ in range(20):
             yield self.rng.choice(crowds) + self.rng.choice((0.0, 0.0, 0.01, 0.2, 5.0))
