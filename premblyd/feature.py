@@ -34,8 +34,9 @@ none of those that it does not need:
     metrics.py    FAMILIES: metrics of the record (record/families.py)
     counts.py     COUNTS: metrics that count events of the log (record/families.py)
     copies.py     COPIES: what there is of copies (features/keeping/keepstatus.py)
-    hooks.py      HOOKS: what it does on the way of a webhook (queue/hooks.py); SHIFTS: statements
-                  that move its due times when the clock was set (`Queue.shift`)
+    hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, FORGOTTEN, RUNS_ERASED:
+                  what it says of what was erased (queue/hooks.py); SHIFTS: statements that move
+                  its due times when the clock was set (`Queue.shift`)
 """
 
 import functools

@@ -12,15 +12,16 @@ cost a way to a far server; and what is written and emptied afterwards stays in 
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import SQL, Node
 
-from premblyd.config.models import Config
+from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.prembly.payload import Webhook
+from premblyd.queue.arrivals import Arriving
 from premblyd.queue.jobs import Job
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
@@ -54,6 +55,9 @@ class Hooks:
 
     # What is to be locked before a webhook is stored, on the loop. Then `arrived` knows its id.
     locks: Callable[[Webhook], Iterable[str]] | None = None
+    # Before events are stored: asks the database, and returns what then changes what is known of
+    # them: which were there before, and which are stored otherwise.
+    arriving: Arriving | None = None
     # Behind events and deliveries that were stored: see inbox.py.
     arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
     # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
@@ -68,6 +72,7 @@ class Bound:
     def __init__(self, used: Iterable[Hooks]) -> None:
         used = tuple(used)
         self.locks = tuple(each.locks for each in used if each.locks)
+        self.arriving = tuple(each.arriving for each in used if each.arriving)
         self.arrived = tuple(each.arrived for each in used if each.arrived)
         self.prove = tuple(each.prove for each in used if each.prove)
         self.ending = tuple(each.ending for each in used if each.ending)
@@ -88,8 +93,27 @@ def of(place: Transaction | Writer) -> Bound:
 
 def withheld(*event_ids: Node) -> Node:
     """Return the condition of all features. It is asked for once they are imported."""
-    asked = (condition(*event_ids) for condition in added("hooks", "WITHHELD"))
+    asked = (condition(*event_ids) for condition in _all("WITHHELD"))
     return functools.reduce(operator.or_, asked, SQL("FALSE"))
+
+
+def runs_erased(action: Action) -> bool:
+    """Return whether an action's hook runs, without a body, for what is erased."""
+    return any(runs(action) for runs in _all("RUNS_ERASED"))
+
+
+def forgotten(transaction: Transaction, names: Collection[str]) -> dict[str, int]:
+    """Return those of these names, each a reference or the id of a session, under which nothing may
+    be kept, each with the number of its erasure."""
+    found: dict[str, int] = {}
+    for which in _all("FORGOTTEN"):
+        found |= which(transaction, names)
+    return found
+
+
+@functools.cache
+def _all(name: str) -> Sequence[Any]:
+    return tuple(added("hooks", name))
 
 
 @functools.cache

@@ -10,15 +10,12 @@ from typing import NamedTuple, Self
 from peewee import SQL
 
 from premblyd.config.models import Action
-from premblyd.features.keeping import erased
-from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns import order
 from premblyd.features.turns.order import order_key
 from premblyd.features.turns.settings import Then, then_of
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue import arrivals, hooks, trusted
+from premblyd.queue import arrivals, hooks
 from premblyd.queue.arrivals import (
-    ERASED_ARRIVALS,
     INSERT_DELIVERIES,
     INSERT_DELIVERIES_BY_KEY,
     By,
@@ -47,7 +44,7 @@ class NewDelivery:
     @classmethod
     def of(cls, action: Action) -> Self:
         attempts = action.retry.attempts
-        return cls(action.name, attempts, then_of(action), ERASED.of(action) == "run")
+        return cls(action.name, attempts, then_of(action), hooks.runs_erased(action))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +185,9 @@ def _arrive(
     bound: Bound, transaction: Transaction, additions: list[_Addition]
 ) -> list[Added] | list[Deferred[Added]]:
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
-    known = arrivals.find(transaction, [addition.event for addition in additions])
-    is_plain = not any(addition.needs_id for addition in additions)
-    first_ms = min(addition.now_ms for addition in additions)
-    if not is_plain or not arrivals.may_be_stored_later(transaction, known, first_ms):
+    known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
+    needs_ids = any(addition.needs_id for addition in additions)
+    if needs_ids or not arrivals.may_be_stored_later(transaction, known):
         return _add_known(bound, transaction, additions, known)
     new_ids = arrivals.asking_store(transaction, known)
     arrived = _told_apart(known, additions)
@@ -209,40 +205,33 @@ def _arrive(
         is_new = key in known.new
         return Added(new_ids()[key] if is_new else known.ids[key], key, is_new)
 
-    return [Deferred(functools.partial(added, key)) for key in known.keys]
+    return [Deferred(functools.partial(added, key)) for key, *_ in arrived]
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates."""
-    known = arrivals.find(transaction, [addition.event for addition in additions])
-    return _add_known(hooks.of(transaction), transaction, additions, known)
+    bound = hooks.of(transaction)
+    known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
+    return _add_known(bound, transaction, additions, known)
 
 
 def _add_known(
     bound: Bound, transaction: Transaction, additions: list[_Addition], known: Known
 ) -> list[Added]:
-    known = arrivals.store(transaction, known)
+    arrivals.store(transaction, known)
     arrived = _told_apart(known, additions)
     rows: list[Row] = []
     ordered: list[order.Entry] = []
-    erased_rows: list[tuple[Row, list[Row]]] = []
     for key, addition, is_new in arrived:
         event_id, now_ms = known.ids[key], addition.now_ms
-        if is_new and key in known.erased:
-            to_run = [delivery for delivery in addition.deliveries if delivery.runs_erased]
-            its_rows = [_row(event_id, delivery, now_ms) for delivery in to_run]
-            erased_rows.append((addition.event.row, its_rows))
-        elif is_new:
-            for delivery in addition.deliveries:
-                if delivery.then is None or addition.order_key is None:
+        is_erased = key in known.erased  # stands in no line: its event has no reference any more
+        for delivery in addition.deliveries if is_new else ():
+            if delivery.runs_erased or not is_erased:
+                if delivery.then is None or addition.order_key is None or is_erased:
                     rows.append(_row(event_id, delivery, now_ms))
                 else:
                     ordered.append(_entry(event_id, delivery, now_ms, addition.order_key))
     transaction.write_many(INSERT_DELIVERIES, rows)
-    if erased_rows:
-        ERASED_ARRIVALS.insert_deliveries(transaction, erased_rows)
-    received = [(known.ids[each.key], each.addition.now_ms) for each in arrived if each.is_new]
-    trusted.note_kept_from(transaction, known.facts.trusted_ms, received)
     _count_duplicates(transaction, arrived, known.ids)
     if ordered:
         order.insert(transaction, ordered)
@@ -263,7 +252,8 @@ def _told_apart(known: Known, additions: list[_Addition]) -> list[_Arrived]:
     """Return which are new: another of a key that is new is a duplicate of it."""
     left = set(known.new)
     arrived = []
-    for key, addition in zip(known.keys, additions, strict=True):
+    for addition in additions:
+        key = addition.event.key
         arrived.append(_Arrived(key, addition, key in left))
         left.discard(key)
     return arrived
@@ -305,10 +295,12 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
     What is written to the disk is what features take back, such as a count. (An event that is taken
     back would use up a number, or have the database look through all that may refer to it.)"""
-    erased.arrival_facts(transaction)
+    bound = hooks.of(transaction)
+    for arriving in bound.arriving:
+        arriving(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
-    for prove in hooks.of(transaction).prove:
+    for prove in bound.prove:
         prove(transaction)
     return items
 

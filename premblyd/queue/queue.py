@@ -19,7 +19,6 @@ from typing import Any
 from premblyd.config.models import Action
 from premblyd.feature import added
 from premblyd.features.asking.settings import CONFIRM
-from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns import once, order
 from premblyd.features.turns.once import Ruling
 from premblyd.features.turns.settings import ONCE
@@ -28,7 +27,7 @@ from premblyd.queue.claims import Claims
 from premblyd.queue.digests import Digests
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_claimed_by
-from premblyd.queue.hooks import withheld
+from premblyd.queue.hooks import runs_erased, withheld
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Result, Room
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
@@ -48,7 +47,7 @@ def claimable(action: Action, lease_ms: int) -> Claimable:
         once=ONCE.of(action) is not None,
         confirm=CONFIRM.of(action) is not None,
         gets_body=action.hook.gets_body,
-        runs_erased=ERASED.of(action) == "run",
+        runs_erased=runs_erased(action),
     )
 
 
