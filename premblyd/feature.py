@@ -13,7 +13,8 @@ none of those that it does not need:
     sample.yaml, sample_keys.yaml, sample_actions.yaml
                   the lines of its sections, keys of an action, and actions in the sample that
                   `init` writes
-    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
+    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views.
+                  COPIES: the table of what there is of copies (features/keeping/keepstatus.py)
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
@@ -33,7 +34,6 @@ none of those that it does not need:
     status.py     STATUS: what `premblyd status` says (cli/status.py)
     metrics.py    FAMILIES: metrics of the record (record/families.py)
     counts.py     COUNTS: metrics that count events of the log (record/families.py)
-    copies.py     COPIES: what there is of copies (features/keeping/keepstatus.py)
     hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, FORGOTTEN, RUNS_ERASED:
                   what it says of what was erased (queue/hooks.py); SHIFTS: statements that move
                   its due times when the clock was set (`Queue.shift`)

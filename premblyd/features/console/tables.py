@@ -10,6 +10,7 @@ class ConsoleToken(Table):
     of its session. Only its digest is kept."""
 
     kept = Kept.UNTIL_ENDED
+    ends = "until_ms"
     is_moved = False
     kind = Text(PLAIN)  # link, or session
     digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)

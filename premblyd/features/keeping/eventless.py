@@ -6,18 +6,17 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from peewee import SQL, Query
+from peewee import SQL, Node, Query
 
-from premblyd.features.asking.tables import Inquiry
-from premblyd.features.console.tables import ConsoleToken
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
 from premblyd.record.operating import EVENTS
 from premblyd.store.columns import Kept, columns, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param
+from premblyd.store.schema import TABLES
 from premblyd.store.table import Table
 from premblyd.store.tables import OperatorAction, VerificationName
 
@@ -43,7 +42,8 @@ class _Kind:
 def end_what_expired(transaction: Transaction, now_ms: int) -> None:
     """Delete what was private until it ended, and has ended."""
     holds.forget_ended(transaction, now_ms)
-    transaction.change(_EXPIRED, now_ms=now_ms)
+    for statement in _EXPIRED:
+        transaction.change(statement, now_ms=now_ms)
 
 
 def kinds(retention: Retention) -> range:
@@ -74,8 +74,11 @@ def remove(
     return found[-1].id if len(found) == PORTION else None
 
 
-def _kind_of(table: type[Table], query: Query) -> _Kind:
+def _kind_of(table: Any, name: Node) -> _Kind:
     """Return the kind of rows that say something of people, and more for longer."""
+    about = (*removing.BY_EVENT, *removing.BY_DELIVERY)
+    of_event = [each.is_null(False) for each in about if each.model is table]
+    query = table.select(table.id, table.at_ms, functools.reduce(operator.or_, of_event), name)
     values = emptied(table, Kept.BODY, Kept.IDENTITY)
     says = [each.is_null(False) for each in columns(table) if each.name in values and each.null]
     delete = Lookup(table.delete(), table.id)
@@ -90,22 +93,9 @@ def _rows(query: Query, table: type[Table]) -> Statement:
     return Statement(query.where(table.id > param("after_id")).order_by(table.id).limit(PORTION))
 
 
-_OF_EVENT = (
-    Inquiry.event.is_null(False)
-    | Inquiry.stored_event.is_null(False)
-    | Inquiry.delivery.is_null(False)
-)
 _KINDS = (
-    _kind_of(Inquiry, Inquiry.select(Inquiry.id, Inquiry.at_ms, _OF_EVENT, Inquiry.reference)),
-    _kind_of(
-        OperatorAction,
-        OperatorAction.select(
-            OperatorAction.id,
-            OperatorAction.at_ms,
-            OperatorAction.event_id.is_null(False) | OperatorAction.delivery_id.is_null(False),
-            SQL("NULL"),
-        ),
-    ),
+    *(_kind_of(each, getattr(each, each.named_by)) for each in TABLES if each.named_by),
+    _kind_of(OperatorAction, SQL("NULL")),
     _Kind(
         _rows(
             VerificationName.select(
@@ -121,4 +111,8 @@ _KINDS = (
         ),
     ),
 )
-_EXPIRED = Statement(ConsoleToken.delete().where(ConsoleToken.until_ms <= param("now_ms")))
+_EXPIRED = [
+    Statement(each.delete().where(getattr(each, each.ends) <= param("now_ms")))
+    for each in TABLES
+    if each.ends
+]

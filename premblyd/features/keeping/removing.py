@@ -5,19 +5,20 @@ are on hold. The tables say which columns a class has.
 A few statements for all of them, whatever their number: webhooks wait meanwhile.
 """
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from peewee import Field, fn
 
-from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.names import GROUPS
 from premblyd.queue.spellings import Spelt, look_up
-from premblyd.store.columns import Kept, emptied
+from premblyd.store.columns import Kept, Reference, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
+from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts, State
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
@@ -25,11 +26,21 @@ from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, Veri
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
 # Where rows of other tables say which event, or which delivery of one, they are about.
-BY_DELIVERY: Sequence[Field] = (Attempt.delivery, Inquiry.delivery, OperatorAction.delivery_id)
-BY_EVENT: Sequence[Field] = (
-    *(Inquiry.event, Inquiry.stored_event),
-    *(Awaited.event, OperatorAction.event_id),
-)
+_LINKS = [each for table in TABLES for each in columns(table) if isinstance(each, Reference)]
+
+
+def _to(table: type[Table], *, is_about: bool = True) -> list[Field]:
+    return [each for each in _LINKS if each.rel_model is table and each.is_about is is_about]
+
+
+BY_DELIVERY = (*_to(Delivery), OperatorAction.delivery_id)
+BY_EVENT = (*_to(Event), OperatorAction.event_id)
+# Of features: an event that has such a row must stay whole as long as that waits.
+WAITING = [
+    (table, fn.COALESCE(getattr(table, name), "") == value)
+    for table in TABLES
+    for name, value in table.waiting.items()
+]
 
 
 def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -54,7 +65,7 @@ def empty_identities(
     ids = sorted(event_ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
-    for lookup in (_EMPTY_DELIVERIES, *_EMPTY_BY_EVENT):
+    for lookup in _EMPTY_BY_EVENT:
         transaction.change_each(lookup, ids)
     for lookup in _EMPTY_BY_DELIVERY:
         transaction.change_each(lookup, deliveries)
@@ -152,6 +163,22 @@ def _deleting(column: Field) -> Lookup:
     return Lookup(column.model.delete(), column)
 
 
+def _letting_go(column: Field) -> Lookup:
+    return Lookup(column.model.update({column: None}), column)
+
+
+def _ending(column: Field) -> Iterator[Lookup]:
+    """Yield what deletes the rows that are about an event by this column. Those that are about
+    another one by a column before it refer to this one no more."""
+    own = (each for each in BY_EVENT if each.model is column.model)
+    before = [each.is_null() for each in itertools.takewhile(lambda each: each is not column, own)]
+    if before:
+        yield Lookup(column.model.delete().where(*before), column)
+        yield _letting_go(column)
+    else:
+        yield _deleting(column)
+
+
 def _emptying(column: Field, *kept: Kept, **more: Any) -> Lookup:
     table: type[Table] = column.model
     return Lookup(table.update({**emptied(table, *kept), **more}), column)
@@ -162,7 +189,6 @@ _DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
 _BODIES = _emptying(Event.id, *BODY, **_REMOVED_PARTS)
 _OUTPUTS = _emptying(Attempt.delivery, *BODY)
 _IDENTITIES = _emptying(Event.id, *IDENTITY, **_REMOVED_PARTS)
-_EMPTY_DELIVERIES = _emptying(Delivery.event, *IDENTITY)
 _EMPTY_BY_DELIVERY = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
 _EMPTY_BY_EVENT = [_emptying(each, *IDENTITY) for each in BY_EVENT]
 _HAS_ID = Event.id == param("id")
@@ -189,16 +215,11 @@ _KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
 # Whoever refers to a row goes before it, or refers to it no more.
 _OF_DELIVERIES = (
     *map(_deleting, BY_DELIVERY),
-    Lookup(Delivery.update(ran_instead=None), Delivery.ran_instead),
+    *map(_letting_go, _to(Delivery, is_about=False)),
 )
 _OF_EVENTS = (
-    _deleting(Delivery.event),
-    _deleting(Inquiry.event),
-    Lookup(Inquiry.delete().where(Inquiry.event.is_null()), Inquiry.stored_event),
-    Lookup(Inquiry.update(stored_event=None), Inquiry.stored_event),
-    _deleting(Awaited.event),
-    Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
-    _deleting(OperatorAction.event_id),
+    *itertools.chain.from_iterable(map(_ending, BY_EVENT)),
+    *map(_letting_go, _to(Event, is_about=False)),
     _deleting(PutOff.event_id),
     _deleting(Event.id),
 )
