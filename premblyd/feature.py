@@ -35,7 +35,9 @@ none of those that it does not need:
     metrics.py    FAMILIES: metrics of the record (record/families.py)
     counts.py     COUNTS: metrics that count events of the log (record/families.py)
     hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, FORGOTTEN, RUNS_ERASED:
-                  what it says of what was erased (queue/hooks.py); SHIFTS: statements that move
+                  what it says of what was erased (queue/hooks.py); REMOVED_UNTIL, NAMED_SINCE: what
+                  was removed (asking/days.py, asking/reconciliation.py); REMOVING: what it keeps of
+                  an event that is removed (keeping/removing.py); SHIFTS: statements that move
                   its due times when the clock was set (`Queue.shift`)
 """
 

@@ -93,26 +93,27 @@ def of(place: Transaction | Writer) -> Bound:
 
 def withheld(*event_ids: Node) -> Node:
     """Return the condition of all features. It is asked for once they are imported."""
-    asked = (condition(*event_ids) for condition in _all("WITHHELD"))
+    asked = (condition(*event_ids) for condition in of_features("WITHHELD"))
     return functools.reduce(operator.or_, asked, SQL("FALSE"))
 
 
 def runs_erased(action: Action) -> bool:
     """Return whether an action's hook runs, without a body, for what is erased."""
-    return any(runs(action) for runs in _all("RUNS_ERASED"))
+    return any(runs(action) for runs in of_features("RUNS_ERASED"))
 
 
 def forgotten(transaction: Transaction, names: Collection[str]) -> dict[str, int]:
     """Return those of these names, each a reference or the id of a session, under which nothing may
     be kept, each with the number of its erasure."""
     found: dict[str, int] = {}
-    for which in _all("FORGOTTEN"):
+    for which in of_features("FORGOTTEN"):
         found |= which(transaction, names)
     return found
 
 
 @functools.cache
-def _all(name: str) -> Sequence[Any]:
+def of_features(name: str) -> Sequence[Any]:
+    """Return what stands under this name in their `hooks.py`, once they are imported."""
     return tuple(added("hooks", name))
 
 

@@ -36,7 +36,6 @@ from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, new_inquiry
 from premblyd.features.asking.stored import of_doubted
-from premblyd.features.keeping.settings import RETENTION
 from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.ground.words import counted
@@ -255,10 +254,9 @@ class Reconciliation:
         were_erased = self.database.look(lambda each: hooks.forgotten(each, ids)).keys()
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
         self.erased += len(absent) - len(left)
-        period_ms = RETENTION.of(self.settings).names_ms
-        if period_ms is None:
-            return left
-        since_ms = self.clock.now_ms() - period_ms
+        now_ms = self.clock.now_ms()
+        named_since = (since(self.settings, now_ms) for since in hooks.of_features("NAMED_SINCE"))
+        since_ms = max(named_since, default=0)
         young = [each for each in left if each.at_ms is None or each.at_ms >= since_ms]
         self.too_old += len(left) - len(young)
         return young

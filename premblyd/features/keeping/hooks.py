@@ -4,13 +4,19 @@ a duplicate."""
 
 from collections.abc import Callable
 
+from peewee import fn
+
+from premblyd.config.models import Config
 from premblyd.features.keeping import erased
 from premblyd.features.keeping.erased import Names
-from premblyd.features.keeping.settings import ERASED
+from premblyd.features.keeping.settings import ERASED, RETENTION
+from premblyd.features.keeping.tables import Removal, Removed
+from premblyd.ground.times import DAY_MS
 from premblyd.queue import trusted
 from premblyd.queue.arrivals import COLUMNS, Known
 from premblyd.queue.hooks import Hooks
-from premblyd.store.engine import Transaction
+from premblyd.record import queries
+from premblyd.store.engine import Database, Transaction
 
 
 def _arriving(transaction: Transaction) -> Callable[[Known], None]:
@@ -52,10 +58,27 @@ def _keep_from(trusted_ms: int, known: Known) -> None:
             known.new[key] = event.having(kept_from_ms=trusted_ms)
 
 
+def _removed_until(database: Database) -> int:
+    """Return until when what came may be removed, or what names it."""
+    newest = Removal.select(fn.MAX(Removal.day_ms - Removal.period_ms)).where(
+        Removal.removed.in_((Removed.IDENTITY.value, Removed.RECORD.value)), Removal.count > 0
+    )
+    newest_ms = queries.value(database, newest)
+    return newest_ms + DAY_MS if isinstance(newest_ms, int) else 0
+
+
+def _named_since(settings: Config, now_ms: int) -> int:
+    """Return since when what came is known by its reference."""
+    period_ms = RETENTION.of(settings).names_ms
+    return 0 if period_ms is None else now_ms - period_ms
+
+
 _REFERENCE, _SESSION, _RECEIVED_AT = map(
     COLUMNS.index, ("reference", "session_id", "received_at_ms")
 )
 HOOKS = (Hooks(arriving=_arriving),)
 WITHHELD = (erased.is_erased,)
 FORGOTTEN = (erased.which_erased,)
+REMOVED_UNTIL = (_removed_until,)
+NAMED_SINCE = (_named_since,)
 RUNS_ERASED = (lambda action: ERASED.of(action) == "run",)

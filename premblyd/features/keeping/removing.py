@@ -12,14 +12,15 @@ from typing import Any
 from peewee import Field, fn
 
 from premblyd.features.keeping.erased import SENDERS, harmless
-from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed
+from premblyd.features.keeping.tables import GoneEvent, PutOff, Removed
 from premblyd.prembly.payload import plain_id
+from premblyd.queue import hooks
 from premblyd.queue.names import GROUPS
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.columns import Kept, Reference, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.store.schema import TABLES
-from premblyd.store.states import RemovedParts, State
+from premblyd.store.states import RemovedParts
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 
@@ -127,20 +128,12 @@ def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
 
 
 def _keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
-    """Keep by what the same webhook is known, and what hooks have succeeded for: it must not run
-    again."""
+    """Keep by what the same webhook is known, and have features keep what they need."""
     events = transaction.look_up(_KEYS, event_ids)
     transaction.change_each(_NOT_TWICE, [key for key, _ in events])
     transaction.insert_many(_KEEP_EVENTS, events)
-    once: dict[tuple[str, str], int] = {}
-    for delivery_id, action, *keys in transaction.look_up(_SUCCEEDED, event_ids):
-        for key in keys:
-            if isinstance(key, str) and key:
-                once.setdefault((action, key), delivery_id)
-    for action, key in transaction.look_up(_GONE_ONCE, sorted({key for _, key in once})):
-        once.pop((action, key), None)
-    rows = [(action, key, delivery_id) for (action, key), delivery_id in once.items()]
-    transaction.insert_many(_KEEP_ONCE, rows)
+    for keep in hooks.of_features("REMOVING"):
+        keep(transaction, event_ids)
 
 
 def _living(transaction: Transaction, names: Collection[str]) -> set[str]:
@@ -204,14 +197,6 @@ _FORGET = _deleting(VerificationName.verification)
 _KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
 _NOT_TWICE = _deleting(GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
-_SUCCEEDED = Lookup(
-    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
-        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
-    ),
-    Delivery.event,
-)
-_GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
-_KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
 # Whoever refers to a row goes before it, or refers to it no more.
 _OF_DELIVERIES = (
     *map(_deleting, BY_DELIVERY),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.turns.oncekeys import keep_keys, once_key
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Arrival, Hooks
 from premblyd.store.engine import Statement, Transaction, param
@@ -25,3 +25,4 @@ _KEEP_KEY = Statement(
     Delivery.update(confirmed_key=param("key")).where(Delivery.event == param("event_id"))
 )
 HOOKS = (Hooks(arrived=_arrived),)
+REMOVING = (keep_keys,)
