@@ -26,6 +26,9 @@ class _Described(Model):
     named_by: ClassVar[str] = ""
     noted_in: ClassVar[str] = ""
     ends: ClassVar[str] = ""
+    exported_as: ClassVar[str] = (
+        ""  # what its rows are called in a copy of what is held of somebody
+    )
     unique: ClassVar[tuple[str, ...]] = ()
     checks: ClassVar[tuple[str, ...]] = ()
     indexes: ClassVar[tuple[str, ...]] = ()

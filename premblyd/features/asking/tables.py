@@ -28,6 +28,7 @@ class Inquiry(Table):
 
     kept = Kept.RECORD
     named_by = "reference"
+    exported_as = "inquiries"
     at_ms = Moment(PLAIN)
     purpose = Text(PLAIN)
     event = Reference(Event, column_name="event_id", null=True)
@@ -56,6 +57,7 @@ class Awaited(Table):
     """A verification that is not settled: Prembly is asked until it is, or is given up."""
 
     kept = Kept.RECORD
+    exported_as = "awaited"
     waiting: ClassVar = {"state": AwaitedState.WAITING}
     stopped: ClassVar = {"state": AwaitedState.ERASED, "due_at_ms": None}
     endpoint = Text(PLAIN)

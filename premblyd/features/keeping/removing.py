@@ -27,11 +27,11 @@ from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, Veri
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
 # Where rows of other tables say which event, or which delivery of one, they are about.
-_LINKS = [each for table in TABLES for each in columns(table) if isinstance(each, Reference)]
+LINKS = [each for table in TABLES for each in columns(table) if isinstance(each, Reference)]
 
 
 def _to(table: type[Table], *, is_about: bool = True) -> list[Field]:
-    return [each for each in _LINKS if each.rel_model is table and each.is_about is is_about]
+    return [each for each in LINKS if each.rel_model is table and each.is_about is is_about]
 
 
 BY_DELIVERY = (*_to(Delivery), OperatorAction.delivery_id)
