@@ -183,6 +183,7 @@ class OperatorAction(Table):
     """What somebody did: replay, cancel, reveal and so on."""
 
     kept = Kept.RECORD
+    exported_as = "operator_actions"
     at_ms = Moment(PLAIN)
     actor = Text(PERSONAL, kept=Kept.RECORD, shown=Shape.PLAIN)
     action = Text(PLAIN)

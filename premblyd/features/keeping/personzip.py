@@ -38,7 +38,7 @@ from premblyd.store.columns import Seen
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
 from premblyd.store.schema import TABLES
 from premblyd.store.table import Table
-from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction
+from premblyd.store.tables import Attempt, Delivery, Event
 
 FORMAT = "premblyd-person/1"
 PORTION = 20  # events: each may have had many attempts, of which each may have printed 64 KiB
@@ -77,11 +77,6 @@ class _Delivery(Row):
     """A delivery, and what Prembly's answer states."""
 
 
-@row_of(OperatorAction, Seen.LISTS)
-class _Operator(Row):
-    """What somebody did with an event, or with a delivery of it."""
-
-
 @row_of(Hold, Seen.LISTS)
 class _Hold(Row):
     """A legal hold on the person, or on one of the verifications."""
@@ -115,8 +110,7 @@ class _Told:
 
     event: Row
     deliveries: list[dict[str, Any]]  # each with its attempts
-    more: dict[str, list[Row]]  # of features
-    operators: list[Row]
+    more: dict[str, list[Row]]  # of other tables, as they are called in it
 
     @property
     def body_file(self) -> str | None:
@@ -131,7 +125,6 @@ class _Told:
             "body_file": self.body_file,
             "deliveries": self.deliveries,
             **self.more,
-            "operator_actions": self.operators,
         }
 
 
@@ -296,25 +289,16 @@ def _portion(database: Database, ids: list[int]) -> Iterator[_Told]:
     deliveries = _rows(database, Delivery, _Delivery, (Delivery.event, ids))
     its = {row.id: row.event_id for row in deliveries}
     attempts = _rows(database, Attempt, AttemptRow, (Attempt.delivery, its))
-    more = [
-        (
+    more = {
+        table: _rows(
+            database,
             table,
-            _rows(
-                database,
-                table,
-                row,
-                *((each, ids) for each in _links(table, Event)),
-                *((each, its) for each in _links(table, Delivery)),
-            ),
+            row,
+            *((each, ids) for each in _links(table, Event)),
+            *((each, its) for each in _links(table, Delivery)),
         )
         for table, row in _MORE
-    ]
-    operators = _rows(
-        database,
-        OperatorAction,
-        _Operator,
-        *((OperatorAction.event_id, ids), (OperatorAction.delivery_id, its)),
-    )
+    }
     for event in events:
         own = {row.id for row in deliveries if row.event_id == event.id}
         yield _Told(
@@ -334,11 +318,8 @@ def _portion(database: Database, ids: list[int]) -> Iterator[_Told]:
                     if event.id in _ids_in(row, table, Event)
                     or not own.isdisjoint(_ids_in(row, table, Delivery))
                 ]
-                for table, rows in more
+                for table, rows in more.items()
             },
-            operators=[
-                row for row in operators if row.event_id == event.id or row.delivery_id in own
-            ],
         )
 
 
@@ -356,7 +337,7 @@ def _about_nothing(database: Database, person: Person) -> dict[str, list[Row]]:
 
 
 def _links(table: type[Table], to: type[Table]) -> list[Field]:
-    return [each for each in removing.LINKS if each.model is table and each.rel_model is to]
+    return [each for each, its in removing.LINKS if each.model is table and its is to]
 
 
 def _ids_in(row: Row, table: type[Table], of: type[Table]) -> list[Any]:

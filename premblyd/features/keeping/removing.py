@@ -27,15 +27,25 @@ from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, Veri
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
 # Where rows of other tables say which event, or which delivery of one, they are about.
-LINKS = [each for table in TABLES for each in columns(table) if isinstance(each, Reference)]
+LINKS: Sequence[tuple[Any, type[Table]]] = [
+    *(
+        (each, each.rel_model)
+        for table in TABLES
+        for each in columns(table)
+        if isinstance(each, Reference)
+    ),
+    (OperatorAction.event_id, Event),
+    (OperatorAction.delivery_id, Delivery),
+]
 
 
 def _to(table: type[Table], *, is_about: bool = True) -> list[Field]:
-    return [each for each in LINKS if each.rel_model is table and each.is_about is is_about]
+    return [
+        each for each, to in LINKS if to is table and getattr(each, "is_about", True) is is_about
+    ]
 
 
-BY_DELIVERY = (*_to(Delivery), OperatorAction.delivery_id)
-BY_EVENT = (*_to(Event), OperatorAction.event_id)
+BY_DELIVERY, BY_EVENT = _to(Delivery), _to(Event)
 # Of features: an event that has such a row must stay whole as long as that waits.
 WAITING = [
     (table, fn.COALESCE(getattr(table, name), "") == value)
