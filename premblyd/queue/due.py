@@ -8,13 +8,12 @@ none of them hides what is behind it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
-from peewee import Query, Select, fn
+from peewee import Select, fn
 
-from premblyd.features.pause import pauses
-from premblyd.features.pause.tables import Pause
+from premblyd.feature import added
 from premblyd.features.turns.once import Turn, Turns
 from premblyd.features.turns.order import may_end
 from premblyd.queue import recovery
@@ -37,7 +36,7 @@ _CONTENDED_MS = 20  # until a claim looks again for what another host's claim ha
 
 class Waiting(NamedTuple):
     """An action that has deliveries in the queue, and when its first one is due; of one that is
-    paused, when the pause ends."""
+    held (HELD_UNTIL), when that ends."""
 
     name: str
     due_at_ms: int
@@ -83,7 +82,7 @@ class Queued:
     def find(self, place: Callable[[str], int]) -> None:
         """Find what may run of the actions that wait, in the order that `place` gives them. End
         what is of no action that there is."""
-        waiting = self._transaction.ask(WAITING_ACTIONS, worker=self._worker, now_ms=self._now_ms)
+        waiting = self._transaction.ask(waiting_actions(), worker=self._worker, now_ms=self._now_ms)
         asked = self._ask_early()
         self._waiting = [Waiting(*row) for row in waiting()]
         self._waiting.sort(key=lambda action: place(action.name))
@@ -300,11 +299,12 @@ _IS_TAKEN_FOR_LOST = fn.EXISTS(
 )
 
 
-def _actions_in_queue() -> Query:
+@cache  # asked for once the features are imported
+def waiting_actions() -> Statement:
     """Find the distinct actions in the queue, and when the first of each is due, by three index
     seeks each, however many deliveries wait. SELECT DISTINCT walks the whole index: 10 ms with
-    100,000 waiting, on every claim. A pause is read where what it holds is found, so that no
-    claim on any host gets anything of it that begins once it is committed."""
+    100,000 waiting, on every claim. What holds an action (HELD_UNTIL) is read where that is found, so that
+    no claim on any host gets anything of it once it is committed."""
     first = Delivery.select(fn.MIN(Delivery.action)).where(IS_QUEUED)
     waiting = first.cte("waiting", recursive=True, columns=("name",))
     following = Delivery.select(fn.MIN(Delivery.action)).where(
@@ -315,15 +315,16 @@ def _actions_in_queue() -> Query:
     first_due = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
         Delivery.action == names.c.name, IS_QUEUED
     )
-    paused_until = Pause.select(fn.COALESCE(Pause.until_ms, NEVER_MS)).where(
-        Pause.action == names.c.name, pauses.is_in_force(param("now_ms"))
-    )
-    return names.select_from(names.c.name, fn.COALESCE(paused_until, first_due)).where(
-        names.c.name.is_null(False), ~_IS_TAKEN_FOR_LOST
+    held_until = [held(names.c.name, param("now_ms")) for held in added("hooks", "HELD_UNTIL")]
+    # Of one value alone SQLite knows no COALESCE.
+    until_ms = fn.COALESCE(*held_until, first_due) if held_until else first_due
+    return Statement(
+        names.select_from(names.c.name, until_ms).where(
+            names.c.name.is_null(False), ~_IS_TAKEN_FOR_LOST
+        )
     )
 
 
-WAITING_ACTIONS = Statement(_actions_in_queue())
 # Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
 # of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
 # make a table of all attempts first.)

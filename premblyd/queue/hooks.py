@@ -5,6 +5,9 @@ configuration; None: that asks for nothing of it. They run in the transaction of
 there, in the order of premblyd/features/__init__.py, and perhaps twice: they change nothing but the
 database.
 
+HELD_UNTIL: what returns the query for the time until which an action of this name begins nothing;
+nothing, if none holds it now. It is a part of the claim's first statement, see due.py.
+
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
 name anybody is written any more. It is a part of the statements that write: read before, it would
 cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
