@@ -303,8 +303,8 @@ _IS_TAKEN_FOR_LOST = fn.EXISTS(
 def waiting_actions() -> Statement:
     """Find the distinct actions in the queue, and when the first of each is due, by three index
     seeks each, however many deliveries wait. SELECT DISTINCT walks the whole index: 10 ms with
-    100,000 waiting, on every claim. What holds an action (HELD_UNTIL) is read where that is found, so that
-    no claim on any host gets anything of it once it is committed."""
+    100,000 waiting, on every claim. What holds an action (HELD_UNTIL) is read where that is
+    found, so that no claim on any host gets anything of it once it is committed."""
     first = Delivery.select(fn.MIN(Delivery.action)).where(IS_QUEUED)
     waiting = first.cte("waiting", recursive=True, columns=("name",))
     following = Delivery.select(fn.MIN(Delivery.action)).where(

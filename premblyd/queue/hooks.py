@@ -8,6 +8,9 @@ database.
 HELD_UNTIL: what returns the query for the time until which an action of this name begins nothing;
 nothing, if none holds it now. It is a part of the claim's first statement, see due.py.
 
+TERMS: what returns the terms on which the feature itself stores an action's deliveries of events
+with a reference; None: it has none. One feature may.
+
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
 name anybody is written any more. It is a part of the statements that write: read before, it would
 cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
@@ -15,15 +18,16 @@ cost a way to a far server; and what is written and emptied afterwards stays in 
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import SQL, Node
 
-from premblyd.config.models import Config
+from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.prembly.payload import Webhook
+from premblyd.queue.digests import Digests
 from premblyd.queue.jobs import Job
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
@@ -40,6 +44,17 @@ class Arrival(NamedTuple):
     is_new: bool
     is_erased: bool = False
     has_deliveries: bool = True
+
+
+class New(NamedTuple):
+    """A delivery that is to be stored, on these `terms`."""
+
+    event_id: int
+    reference: str
+    action: str
+    attempts: int
+    now_ms: int
+    terms: Any
 
 
 class End(NamedTuple):
@@ -61,8 +76,17 @@ class Hooks:
     arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
     # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
     prove: Callable[[Transaction], None] | None = None
+    # Stores deliveries on its terms, and returns their ids; some reference's, which are locked.
+    store: Callable[[Transaction, Sequence[New]], list[int | None]] | None = None
+    locks_to_store: Callable[[Digests, str], Iterable[str]] | None = None
     # Before deliveries end: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
+    # Locks what a command changes that ends these deliveries, or queues them again.
+    lock: Callable[[Transaction, Sequence[int]], None] | None = None
+    # These are queued again on these terms, if any: the columns of each, as it comes to it.
+    again: Callable[[Transaction, Mapping[int, Any]], Callable[[int], Mapping[str, Any]]] | None = (
+        None
+    )
 
 
 class Bound:
@@ -73,7 +97,11 @@ class Bound:
         self.locks = tuple(each.locks for each in used if each.locks)
         self.arrived = tuple(each.arrived for each in used if each.arrived)
         self.prove = tuple(each.prove for each in used if each.prove)
+        self.store = tuple(each.store for each in used if each.store)
+        self.locks_to_store = tuple(each.locks_to_store for each in used if each.locks_to_store)
         self.ending = tuple(each.ending for each in used if each.ending)
+        self.lock = tuple(each.lock for each in used if each.lock)
+        self.again = tuple(each.again for each in used if each.again)
 
 
 def bind(settings: Config | None) -> Bound:
@@ -93,6 +121,16 @@ def withheld(*event_ids: Node) -> Node:
     """Return the condition of all features. It is asked for once they are imported."""
     asked = (condition(*event_ids) for condition in added("hooks", "WITHHELD"))
     return functools.reduce(operator.or_, asked, SQL("FALSE"))
+
+
+def terms_of(action: Action) -> Any:
+    """Return on which terms deliveries of an action are stored; None: on none."""
+    return next((its for terms in _terms() if (its := terms(action)) is not None), None)
+
+
+@functools.cache
+def _terms() -> tuple[Callable[[Action], Any], ...]:
+    return tuple(added("hooks", "TERMS"))
 
 
 @functools.cache
