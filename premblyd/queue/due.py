@@ -1,5 +1,5 @@
 """What a claim finds in the queue: how many deliveries of each action may start here, which come
-first, and with `once`, whether it is their turn.
+first, and whether it is their turn.
 
 A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
 however much waits, of however many actions; the rest follows with the next claims. Rows that
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from peewee import Select, fn
 
 from premblyd.feature import added
-from premblyd.features.turns.once import Turn, Turns
-from premblyd.features.turns.order import may_end
-from premblyd.queue import recovery
+from premblyd.queue import hooks, recovery
+from premblyd.queue.end import may_end
+from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.shares import Shares
 from premblyd.store.engine import Row, Statement, Transaction, param
@@ -96,9 +96,9 @@ class Queued:
             if action is None:
                 until_ms = self._ended_until_ms
                 looks_left -= self._walk(name, share, self._end_orphan, until_ms=until_ms)
-            elif action.once:
+            elif action.takes_turns:
                 slots = self._free_slots(name, action)
-                looks_left -= self._walk(name, share, self._turns.of, slots=slots)
+                looks_left -= self._walk(name, share, self._turn_of, slots=slots)
             else:
                 looks_left -= self._take_first(name, action, share, asked.get(name))
 
@@ -160,7 +160,7 @@ class Queued:
         for number, name in enumerate(names):
             action = self._actions.get(name)
             wanted = max(1, looks_left // (len(names) - number))
-            if action is not None and not action.once and action.cluster is None:
+            if action is not None and not action.takes_turns and action.cluster is None:
                 wanted = min(wanted, self._shares.free(name))
                 asked[name] = self._transaction.ask(DUE, **self._first_due(name, wanted))
             looks_left -= wanted
@@ -219,24 +219,28 @@ class Queued:
                     case Turn.UNKNOWN:
                         self._contended.add(action)
             if len(page) < size and self.passed == passed_before:
-                break  # else, by `order`, others have become due
+                break  # else others that waited for them may have become due
         if looks == share and last is not None and action in self._contended:
             self._bookmarks[action] = last
         return looks
 
     def _end_orphan(self, delivery: Due) -> Turn:
-        """End a delivery whose action has left the configuration, and so what waits for it by
-        `order`. Replay works when it returns."""
-        if not may_end(self._transaction, delivery.order_key):
+        """End a delivery whose action has left the configuration. Replay works when it returns."""
+        if not may_end(self._transaction, delivery):
             return Turn.UNKNOWN
         if delivery.state == State.RUNNING:
             recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         recovery.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
         return Turn.PASSED
 
+    def _turn_of(self, delivery: Due) -> Turn:
+        turns = (turn(delivery) for turn in self._turns)
+        return next((turn for turn in turns if turn is not Turn.NOW), Turn.NOW)
+
     @cached_property
-    def _turns(self) -> Turns:
-        return Turns(self._transaction, self._now_ms)
+    def _turns(self) -> list[Callable[[Due], Turn]]:
+        of = hooks.of(self._transaction)
+        return [turn(self._transaction, self._now_ms) for turn in of.turn]
 
     @cached_property
     def _actions_of_others(self) -> list[set[str]]:

@@ -11,6 +11,8 @@ nothing, if none holds it now. It is a part of the claim's first statement, see 
 TERMS: what returns the terms on which the feature itself stores an action's deliveries of events
 with a reference; None: it has none. One feature may.
 
+TURNS: what returns whether it is decided of each delivery of an action whether it begins.
+
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
 name anybody is written any more. It is a part of the statements that write: read before, it would
 cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
@@ -20,6 +22,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from peewee import SQL, Node
@@ -28,7 +31,7 @@ from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.digests import Digests
-from premblyd.queue.jobs import Job
+from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
 from premblyd.store.writer import Writer
@@ -57,6 +60,14 @@ class New(NamedTuple):
     terms: Any
 
 
+class Turn(Enum):
+    """What a claim decides about a delivery."""
+
+    NOW = auto()  # it may run
+    PASSED = auto()  # it is out of the way: over, or due later
+    UNKNOWN = auto()  # another host has at this moment what decides it
+
+
 class End(NamedTuple):
     """How a delivery may end: it does not if its claim is gone, say. `job`: whose hook has ended;
     its state is PENDING when that runs again, unless its event was erased."""
@@ -79,6 +90,14 @@ class Hooks:
     # Stores deliveries on its terms, and returns their ids; some reference's, which are locked.
     store: Callable[[Transaction, Sequence[New]], list[int | None]] | None = None
     locks_to_store: Callable[[Digests, str], Iterable[str]] | None = None
+    # In a claim: whose turn it is, of an action with TURNS. What is not to run now is out of the
+    # way then. And such a one begins: what its job has as `once_key`.
+    turn: Callable[[Transaction, int], Callable[[Due], Turn]] | None = None
+    begin: Callable[[Transaction, Due], str | None] | None = None
+    # In a claim: whether this can't end now, as another host has what that changes. Names of the
+    # locks of that, when a hook has ended: on the loop.
+    keeps_open: Callable[[Transaction, Due], bool] | None = None
+    locks_to_end: Callable[[Job], Iterable[str]] | None = None
     # Before deliveries end: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
     # Locks what a command changes that ends these deliveries, or queues them again.
@@ -99,6 +118,10 @@ class Bound:
         self.prove = tuple(each.prove for each in used if each.prove)
         self.store = tuple(each.store for each in used if each.store)
         self.locks_to_store = tuple(each.locks_to_store for each in used if each.locks_to_store)
+        self.turn = tuple(each.turn for each in used if each.turn)
+        self.begin = tuple(each.begin for each in used if each.begin)
+        self.keeps_open = tuple(each.keeps_open for each in used if each.keeps_open)
+        self.locks_to_end = tuple(each.locks_to_end for each in used if each.locks_to_end)
         self.ending = tuple(each.ending for each in used if each.ending)
         self.lock = tuple(each.lock for each in used if each.lock)
         self.again = tuple(each.again for each in used if each.again)
@@ -125,12 +148,17 @@ def withheld(*event_ids: Node) -> Node:
 
 def terms_of(action: Action) -> Any:
     """Return on which terms deliveries of an action are stored; None: on none."""
-    return next((its for terms in _terms() if (its := terms(action)) is not None), None)
+    return next((its for terms in _added("TERMS") if (its := terms(action)) is not None), None)
+
+
+def takes_turns(action: Action) -> bool:
+    """Return whether it is decided of each delivery of an action whether it begins."""
+    return any(takes(action) for takes in _added("TURNS"))
 
 
 @functools.cache
-def _terms() -> tuple[Callable[[Action], Any], ...]:
-    return tuple(added("hooks", "TERMS"))
+def _added(name: str) -> tuple[Callable[[Action], Any], ...]:
+    return tuple(added("hooks", name))
 
 
 @functools.cache

@@ -18,12 +18,10 @@ from typing import Any
 
 from premblyd.config.models import Action
 from premblyd.feature import added
-from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.keeping.settings import ERASED
-from premblyd.features.turns import once, order
+from premblyd.features.turns import once
 from premblyd.features.turns.once import Ruling
-from premblyd.features.turns.settings import ONCE
-from premblyd.queue import recovery
+from premblyd.queue import hooks, recovery
 from premblyd.queue.claims import Claims
 from premblyd.queue.digests import Digests
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
@@ -38,15 +36,15 @@ from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Reco
 from premblyd.store.writer import Step, Writer
 
 
-def claimable(action: Action, lease_ms: int) -> Claimable:
+def claimable(action: Action, lease_ms: int, *, is_gated: bool) -> Claimable:
     """Return what a claim needs to know of an action."""
     return Claimable(
         slots=action.concurrency.host,
         lease_ms=lease_ms,
         digest=action.digest,
         cluster=action.concurrency.cluster,
-        once=ONCE.of(action) is not None,
-        confirm=CONFIRM.of(action) is not None,
+        takes_turns=hooks.takes_turns(action),
+        is_gated=is_gated,
         gets_body=action.hook.gets_body,
         runs_erased=ERASED.of(action) == "run",
     )
@@ -103,8 +101,7 @@ class Queue:
 
         It may be told again: a COMMIT whose answer was lost may have been kept. Of an event that
         was erased while the hook ran, what that said is not kept, and it does not run again."""
-        # Ending it changes its line.
-        names = () if job.order_key is None else (order.lock_name(job.order_key),)
+        names = [name for locks in hooks.of(self._writer).locks_to_end for name in locks(job)]
         return self._writer.submit(FINISH, Report(job, result, ending), names)
 
     def confirm(

@@ -145,7 +145,7 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
 def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> None:
     """A hook that kills the daemon would run for ever."""
     store.add("crm", attempts=2)
-    action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", confirm=True)
+    action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", is_gated=True)
     for now_ms in range(NOW_MS, NOW_MS + 2):
         [job] = store.wait(store.queue.claim({"crm": action}, Room(limit=9), now_ms)).jobs
         if not job.is_confirmed:

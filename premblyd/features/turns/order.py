@@ -19,6 +19,7 @@ from premblyd.features.turns.settings import Then
 from premblyd.prembly.payload import same_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import New
+from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import Delivery, Event
@@ -62,10 +63,16 @@ def lock_name(key: str) -> str:
     return f"order {key}"
 
 
-def may_end(transaction: Transaction, key: str | None) -> bool:
-    """Return whether the lines of a delivery's key, which its end changes, are in nobody else's
-    hands. Nobody's are until the transaction ends. `key`: None: it stands in no line."""
-    return key is None or transaction.try_lock(lock_name(key))
+def keeps_open(transaction: Transaction, delivery: Due) -> bool:
+    """Return whether another host has the lines of a delivery's key, which its end changes. If not,
+    none has them until the transaction ends."""
+    key = delivery.order_key
+    return key is not None and not transaction.try_lock(lock_name(key))
+
+
+def locks_to_end(ending: Due | Job) -> Sequence[str]:
+    """Return the lock of the lines of a delivery's key."""
+    return () if ending.order_key is None else (lock_name(ending.order_key),)
 
 
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
