@@ -25,9 +25,9 @@ from premblyd.queue.arrivals import (
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Arrival, Bound, New
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
+from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, insert, param
 from premblyd.store.states import State
-from premblyd.store.tables import Delivery, Event
+from premblyd.store.tables import Delivery, Event, Record
 from premblyd.store.writer import Deferred, Operation, Step, Writer
 
 
@@ -312,11 +312,15 @@ def _store(bound: Bound, transaction: Transaction, new: Sequence[New]) -> list[i
 
 def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
-    What is written to the disk is what features take back, such as a count. (An event that is taken
-    back would use up a number, or have the database look through all that may refer to it.)"""
+    What is written to the disk is a row of the record that is taken back, with an id that no other
+    daemon on this database uses: one that stops within its transaction must not keep the others
+    waiting. (An event that is taken back would use up a number, or have the database look through
+    all that may refer to it.)"""
     erased.arrival_facts(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
+    transaction.write(_WRITE, **_NOTHING, id=-1 - transaction.part)
+    transaction.write(_TAKE_BACK, id=-1 - transaction.part)
     for prove in hooks.of(transaction).prove:
         prove(transaction)
     return items
@@ -347,5 +351,7 @@ _ADD_NONE = [
     Statement(table.insert_from(table.select(table.id).where(SQL("1 = 0")), [table.id]))
     for table in (Event, Delivery)
 ]
-
+_NOTHING = {"schema_number": 0, "schema_digest": "", "record_id": "", "digest_key": b""}
+_WRITE = insert(Record, "id", *_NOTHING)
+_TAKE_BACK = Statement(Record.delete().where(Record.id == param("id")))
 _PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)
