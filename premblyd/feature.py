@@ -35,7 +35,8 @@ none of those that it does not need:
     counts.py     COUNTS: metrics that count events of the log (record/families.py)
     copies.py     COPIES: what there is of copies (features/keeping/keepstatus.py)
     hooks.py      HOOKS: what it does on the way of a webhook (queue/hooks.py); SHIFTS: statements
-                  that move its due times when the clock was set (`Queue.shift`)
+                  that move its due times when the clock was set (`Queue.shift`); WITHHELD,
+                  HELD_UNTIL: parts of the core's statements
 """
 
 import functools

@@ -16,6 +16,7 @@ import pytest
 from premblyd.features.asking.hooks import await_results
 from premblyd.features.postgresql.engine import PostgresqlEngine
 from premblyd.features.statistics.hooks import HOOKS as COUNTING
+from premblyd.features.turns.hooks import HOOKS as TURNS
 from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress, Server, file_of
 from premblyd.ground.errors import StoreUnavailableError
@@ -162,7 +163,7 @@ class Store:
         """From now on let arrivals begin and end waitings, as with `pending`; None: let them not
         any more."""
         asking = [] if first_ask_ms is None else [await_results(first_ask_ms)]
-        self.writer.bound = Bound([*asking, *COUNTING])
+        self.writer.bound = Bound([*asking, *TURNS, *COUNTING])
         return self
 
     def add_at_once(self, count: int) -> list[Added | BaseException]:
