@@ -42,7 +42,7 @@ none of those that it does not need:
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,10 @@ def installed() -> tuple[str, ...]:
     return tuple(found)
 
 
-def added(file: str, name: str) -> Iterator[Any]:
-    """Yield what stands under `name`, a tuple, in this file of each feature that has it."""
-    for feature in installed():
+def added(file: str, name: str, of: Iterable[str] | None = None) -> Iterator[Any]:
+    """Yield what stands under `name`, a tuple, in this file of each feature that has it; `of`: of
+    these features alone."""
+    for feature in installed() if of is None else of:
         module = f"premblyd.features.{feature}.{file}".removesuffix(".__init__")
         if importlib.util.find_spec(module) is not None:
             yield from getattr(importlib.import_module(module), name, ())

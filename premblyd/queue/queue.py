@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from premblyd.config.models import Action
-from premblyd.feature import added
+from premblyd.feature import added, installed
 from premblyd.features.keeping.settings import ERASED
 from premblyd.queue import hooks, recovery
 from premblyd.queue.claims import Claims
@@ -75,6 +75,10 @@ class Queue:
             return True
 
         return self._writer.call(operation, Step.CLAIMS)
+
+    def let_go(self) -> "asyncio.Future[int]":
+        """Make due what a feature holds back that is not installed. Return how many that were."""
+        return self._writer.call(lambda transaction: transaction.change(_LET_GO))
 
     def claim(
         self, actions: Mapping[str, Claimable], room: Room, now_ms: int
@@ -178,6 +182,17 @@ def _holds() -> Statement:
 
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
+)
+# What waits for another delivery is to be held by `turns` too.
+_IS_HELD = Delivery.held_by.is_null(False) & Delivery.held_by.not_in(installed())
+if "turns" not in installed():
+    _IS_HELD |= Delivery.waits_for_id.is_null(False)
+_LET_GO = Statement(
+    Delivery.update(
+        held_by=None,
+        waits_for_id=None,
+        due_at_ms=Delivery.created_at_ms,  # so they begin as they came
+    ).where(Delivery.state == State.PENDING, _IS_HELD)
 )
 _IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))
 # By the worker, which no other process ever has: it runs each delivery once at a time, so its last

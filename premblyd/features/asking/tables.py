@@ -26,8 +26,8 @@ class Inquiry(Table):
     kept = Kept.RECORD
     at_ms = Moment(PLAIN)
     purpose = Text(PLAIN)
-    event = Reference(Event, column_name="event_id", null=True)
-    delivery = Reference(Delivery, column_name="delivery_id", null=True)
+    event = Reference(Event, column_name="event_id", null=True, on_delete="CASCADE")
+    delivery = Reference(Delivery, column_name="delivery_id", null=True, on_delete="CASCADE")
     # NULL: a session was asked for, whose id is a secret
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
     result = Text(PLAIN)
@@ -36,7 +36,9 @@ class Inquiry(Table):
     error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     answer_bytes = Number(PLAIN, null=True)
     answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
-    stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
+    stored_event = Reference(
+        Event, column_name="stored_event_id", null=True, backref="+", on_delete="CASCADE"
+    )
     wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
 
     indexes = (
@@ -54,13 +56,15 @@ class Awaited(Table):
     kept = Kept.RECORD
     endpoint = Text(PLAIN)
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
-    event = Reference(Event, column_name="event_id")
+    event = Reference(Event, column_name="event_id", on_delete="CASCADE")
     state = Text(PLAIN)
     due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
     ask_count = Number(PLAIN, constraints=ZERO)
     created_at_ms = Moment(PLAIN)
     finished_at_ms = Moment(PLAIN, null=True)
-    settled_by = Reference(Event, column_name="settled_by_id", null=True, backref="+")
+    settled_by = Reference(
+        Event, column_name="settled_by_id", null=True, backref="+", on_delete="CASCADE"
+    )
     last_error = Text(PLAIN, null=True)
     # As an event's.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
