@@ -13,7 +13,11 @@ none of those that it does not need:
     sample.yaml, sample_keys.yaml, sample_actions.yaml
                   the lines of its sections, keys of an action, and actions in the sample that
                   `init` writes
-    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
+    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views.
+                  EXPIRED: those that delete what is over, by `now_ms` (features/keeping)
+    pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
+                  its pages (features/console). Only the console imports it, so it may import the
+                  console. Their templates are in the folder `templates`
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL

@@ -2,6 +2,7 @@
 
 from premblyd.ground.privacy import Shape
 from premblyd.store.columns import PERSONAL, PLAIN, SECRET, Kept, Moment, Text
+from premblyd.store.engine import param
 from premblyd.store.table import Table
 
 
@@ -21,3 +22,4 @@ class ConsoleToken(Table):
 
 
 TABLES = (ConsoleToken,)
+EXPIRED = (ConsoleToken.delete().where(ConsoleToken.until_ms <= param("now_ms")),)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from peewee import SQL, Query
 
+from premblyd.feature import added
 from premblyd.features.asking.tables import Inquiry
-from premblyd.features.console.tables import ConsoleToken
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
@@ -43,7 +43,8 @@ class _Kind:
 def end_what_expired(transaction: Transaction, now_ms: int) -> None:
     """Delete what was private until it ended, and has ended."""
     holds.forget_ended(transaction, now_ms)
-    transaction.change(_EXPIRED, now_ms=now_ms)
+    for statement in _EXPIRED:
+        transaction.change(statement, now_ms=now_ms)
 
 
 def kinds(retention: Retention) -> range:
@@ -121,4 +122,4 @@ _KINDS = (
         ),
     ),
 )
-_EXPIRED = Statement(ConsoleToken.delete().where(ConsoleToken.until_ms <= param("now_ms")))
+_EXPIRED = tuple(map(Statement, added("tables", "EXPIRED")))
