@@ -88,7 +88,7 @@ def make(database: Database, names: Iterable[str], by: Callable[[str], Iterable[
     for part in names:
         for sql in by(part):
             database.execute_sql(sql)
-        table, values = PARTS, {"feature": part, "digest": digest(part)}
+        table, values = PARTS, dict[str, Any](feature=part, digest=digest(part))
         if not part:
             key, own_id = secrets.token_bytes(KEY_BYTES), secrets.token_hex(ID_BYTES)
             table, values = RECORD, {"schema_number": NUMBER, "schema_digest": digest()}
