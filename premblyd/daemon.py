@@ -101,6 +101,8 @@ class Daemon:
         self._membership = self._member(hosts, own, about)
         opened.push_async_callback(self._membership.leave)
         interrupted = await self._membership.join()
+        if released := await self._queue.let_go():
+            tell("daemon.let_go", deliveries=released)
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()
         ended = await hosts.ended({mark.worker for mark in marks})

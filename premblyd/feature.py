@@ -14,7 +14,11 @@ none of those that it does not need:
                   the lines of its sections, keys of an action, and actions in the sample that
                   `init` writes
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views.
-                  COPIES: the table of what there is of copies (features/keeping/keepstatus.py)
+                  EXPIRED: those that delete what is over, by `now_ms` (features/keeping). COPIES:
+                  the table of what there is of copies (features/keeping/keepstatus.py)
+    pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
+                  its pages (features/console). Only the console imports it, so it may import the
+                  console. Their templates are in the folder `templates`
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
@@ -34,17 +38,18 @@ none of those that it does not need:
     status.py     STATUS: what `premblyd status` says (cli/status.py)
     metrics.py    FAMILIES: metrics of the record (record/families.py)
     counts.py     COUNTS: metrics that count events of the log (record/families.py)
-    hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, FORGOTTEN, RUNS_ERASED:
-                  what it says of what was erased (queue/hooks.py); REMOVED_UNTIL, NAMED_SINCE: what
-                  was removed (asking/days.py, asking/reconciliation.py); REMOVING: what it keeps of
-                  an event that is removed (keeping/removing.py); SHIFTS: statements that move
-                  its due times when the clock was set (`Queue.shift`)
+    hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, HELD_UNTIL: parts of the
+                  core's statements; FORGOTTEN, RUNS_ERASED: what it says of what was erased
+                  (queue/hooks.py); REMOVED_UNTIL, NAMED_SINCE: of what was removed (asking/days.py,
+                  asking/reconciliation.py); REMOVING: what it keeps of an event that is removed
+                  (keeping/removing.py); SHIFTS: statements that move its due times when the clock
+                  was set (`Queue.shift`)
 """
 
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +67,10 @@ def installed() -> tuple[str, ...]:
     return tuple(found)
 
 
-def added(file: str, name: str) -> Iterator[Any]:
-    """Yield what stands under `name`, a tuple, in this file of each feature that has it."""
-    for feature in installed():
+def added(file: str, name: str, of: Iterable[str] | None = None) -> Iterator[Any]:
+    """Yield what stands under `name`, a tuple, in this file of each feature that has it; `of`: of
+    these features alone."""
+    for feature in installed() if of is None else of:
         module = f"premblyd.features.{feature}.{file}".removesuffix(".__init__")
         if importlib.util.find_spec(module) is not None:
             yield from getattr(importlib.import_module(module), name, ())

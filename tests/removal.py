@@ -30,7 +30,9 @@ IMPORT_ALL = """
 import importlib, pathlib, sys
 for file in sorted(pathlib.Path("premblyd").rglob("*.py")):
     name = ".".join(file.with_suffix("").parts).removesuffix(".__init__")
-    if not name.endswith("__main__"):
+    # Pages of a feature: only the console imports them.
+    is_unused = file.name == "pages.py" and not pathlib.Path("premblyd/features/console").exists()
+    if not name.endswith("__main__") and not is_unused:
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -47,6 +47,7 @@ daemon.signal_ignored     warning  signal
 daemon.stopping           info     running_hooks
 daemon.stopped            info
 daemon.failed             critical cause part
+daemon.let_go             warning  deliveries
 daemon.waits              warning  part lacks
 daemon.listen_ignored     warning  listen used remedy
 daemon.not_published      warning  reason

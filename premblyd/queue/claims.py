@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from premblyd.features.turns import once, oncekeys, order
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue import recovery
+from premblyd.queue import hooks, recovery
 from premblyd.queue.due import Queued
+from premblyd.queue.end import may_end
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Room
 from premblyd.queue.recovery import ErasedError, UnusableError
 from premblyd.queue.shares import Rota, Shares
@@ -99,7 +99,7 @@ class Claims:
             recovery.release(transaction, delivery.id, State.DEAD, now_ms, str(error))
             return None
         except ErasedError as error:
-            if order.may_end(transaction, delivery.order_key):  # else the next claim ends it
+            if may_end(transaction, delivery):  # else the next claim ends it
                 recovery.release(transaction, delivery.id, State.CANCELLED, now_ms, str(error))
             return None
 
@@ -120,8 +120,6 @@ class Claims:
             opened.append((delivery.id, start.number, self._worker, action.digest, now_ms, token))
             left = delivery.attempts_left - start.cost
             changed.append((delivery.id, now_ms + action.lease_ms, start.number, left))
-            if start.once_key is not None:
-                once.give_key(transaction, delivery.action, delivery.id, start.once_key)
         attempt_ids = transaction.inserting_many(_OPEN_ATTEMPTS, opened)
         transaction.changing_many(_START_DELIVERIES, changed)
         return attempt_ids
@@ -169,15 +167,17 @@ def _start_of(
     if action.gets_body and not event.has_body and not event.is_erased:
         raise UnusableError(recovery.BODY_GONE)
     is_confirmed = delivery.confirmed_at_ms is not None
-    subject = oncekeys.subject_of(transaction, delivery.id) if action.once else None
+    confirmed = _confirmed(transaction, delivery.id) if is_confirmed else None
+    begins = hooks.of(transaction).begin if action.takes_turns else ()
+    keys = [begin(transaction, delivery) for begin in begins]
     return _Start(
         delivery,
         event,
         max(delivery.attempt_count, newest_number) + 1,
         secrets.token_hex(8),
-        cost=1 if is_confirmed or not action.confirm else 0,
-        confirmed=_confirmed(transaction, delivery.id) if is_confirmed else None,
-        once_key=subject.key if subject else None,
+        cost=1 if is_confirmed or not action.is_gated else 0,
+        confirmed=confirmed,
+        once_key=keys[0] if keys else None,
     )
 
 

@@ -1,5 +1,5 @@
 """What a claim finds in the queue: how many deliveries of each action may start here, which come
-first, and with `once`, whether it is their turn.
+first, and whether it is their turn.
 
 A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
 however much waits, of however many actions; the rest follows with the next claims. Rows that
@@ -8,16 +8,15 @@ none of them hides what is behind it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
-from peewee import Query, Select, fn
+from peewee import Select, fn
 
-from premblyd.features.pause import pauses
-from premblyd.features.pause.tables import Pause
-from premblyd.features.turns.once import Turn, Turns
-from premblyd.features.turns.order import may_end
-from premblyd.queue import recovery
+from premblyd.feature import added
+from premblyd.queue import hooks, recovery
+from premblyd.queue.end import may_end
+from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.shares import Shares
 from premblyd.store.engine import Row, Statement, Transaction, param
@@ -37,7 +36,7 @@ _CONTENDED_MS = 20  # until a claim looks again for what another host's claim ha
 
 class Waiting(NamedTuple):
     """An action that has deliveries in the queue, and when its first one is due; of one that is
-    paused, when the pause ends."""
+    held (HELD_UNTIL), when that ends."""
 
     name: str
     due_at_ms: int
@@ -83,7 +82,7 @@ class Queued:
     def find(self, place: Callable[[str], int]) -> None:
         """Find what may run of the actions that wait, in the order that `place` gives them. End
         what is of no action that there is."""
-        waiting = self._transaction.ask(WAITING_ACTIONS, worker=self._worker, now_ms=self._now_ms)
+        waiting = self._transaction.ask(waiting_actions(), worker=self._worker, now_ms=self._now_ms)
         asked = self._ask_early()
         self._waiting = [Waiting(*row) for row in waiting()]
         self._waiting.sort(key=lambda action: place(action.name))
@@ -97,9 +96,9 @@ class Queued:
             if action is None:
                 until_ms = self._ended_until_ms
                 looks_left -= self._walk(name, share, self._end_orphan, until_ms=until_ms)
-            elif action.once:
+            elif action.takes_turns:
                 slots = self._free_slots(name, action)
-                looks_left -= self._walk(name, share, self._turns.of, slots=slots)
+                looks_left -= self._walk(name, share, self._turn_of, slots=slots)
             else:
                 looks_left -= self._take_first(name, action, share, asked.get(name))
 
@@ -161,7 +160,7 @@ class Queued:
         for number, name in enumerate(names):
             action = self._actions.get(name)
             wanted = max(1, looks_left // (len(names) - number))
-            if action is not None and not action.once and action.cluster is None:
+            if action is not None and not action.takes_turns and action.cluster is None:
                 wanted = min(wanted, self._shares.free(name))
                 asked[name] = self._transaction.ask(DUE, **self._first_due(name, wanted))
             looks_left -= wanted
@@ -220,24 +219,28 @@ class Queued:
                     case Turn.UNKNOWN:
                         self._contended.add(action)
             if len(page) < size and self.passed == passed_before:
-                break  # else, by `order`, others have become due
+                break  # else others that waited for them may have become due
         if looks == share and last is not None and action in self._contended:
             self._bookmarks[action] = last
         return looks
 
     def _end_orphan(self, delivery: Due) -> Turn:
-        """End a delivery whose action has left the configuration, and so what waits for it by
-        `order`. Replay works when it returns."""
-        if not may_end(self._transaction, delivery.order_key):
+        """End a delivery whose action has left the configuration. Replay works when it returns."""
+        if not may_end(self._transaction, delivery):
             return Turn.UNKNOWN
         if delivery.state == State.RUNNING:
             recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         recovery.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
         return Turn.PASSED
 
+    def _turn_of(self, delivery: Due) -> Turn:
+        turns = (turn(delivery) for turn in self._turns)
+        return next((turn for turn in turns if turn is not Turn.NOW), Turn.NOW)
+
     @cached_property
-    def _turns(self) -> Turns:
-        return Turns(self._transaction, self._now_ms)
+    def _turns(self) -> list[Callable[[Due], Turn]]:
+        of = hooks.of(self._transaction)
+        return [turn(self._transaction, self._now_ms) for turn in of.turn]
 
     @cached_property
     def _actions_of_others(self) -> list[set[str]]:
@@ -300,11 +303,12 @@ _IS_TAKEN_FOR_LOST = fn.EXISTS(
 )
 
 
-def _actions_in_queue() -> Query:
+@cache  # asked for once the features are imported
+def waiting_actions() -> Statement:
     """Find the distinct actions in the queue, and when the first of each is due, by three index
     seeks each, however many deliveries wait. SELECT DISTINCT walks the whole index: 10 ms with
-    100,000 waiting, on every claim. A pause is read where what it holds is found, so that no
-    claim on any host gets anything of it that begins once it is committed."""
+    100,000 waiting, on every claim. What holds an action (HELD_UNTIL) is read where that is
+    found, so that no claim on any host gets anything of it once it is committed."""
     first = Delivery.select(fn.MIN(Delivery.action)).where(IS_QUEUED)
     waiting = first.cte("waiting", recursive=True, columns=("name",))
     following = Delivery.select(fn.MIN(Delivery.action)).where(
@@ -315,15 +319,16 @@ def _actions_in_queue() -> Query:
     first_due = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
         Delivery.action == names.c.name, IS_QUEUED
     )
-    paused_until = Pause.select(fn.COALESCE(Pause.until_ms, NEVER_MS)).where(
-        Pause.action == names.c.name, pauses.is_in_force(param("now_ms"))
-    )
-    return names.select_from(names.c.name, fn.COALESCE(paused_until, first_due)).where(
-        names.c.name.is_null(False), ~_IS_TAKEN_FOR_LOST
+    held_until = [held(names.c.name, param("now_ms")) for held in added("hooks", "HELD_UNTIL")]
+    # Of one value alone SQLite knows no COALESCE.
+    until_ms = fn.COALESCE(*held_until, first_due) if held_until else first_due
+    return Statement(
+        names.select_from(names.c.name, until_ms).where(
+            names.c.name.is_null(False), ~_IS_TAKEN_FOR_LOST
+        )
     )
 
 
-WAITING_ACTIONS = Statement(_actions_in_queue())
 # Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
 # of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
 # make a table of all attempts first.)

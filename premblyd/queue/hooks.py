@@ -5,6 +5,14 @@ configuration; None: that asks for nothing of it. They run in the transaction of
 there, in the order of premblyd/features/__init__.py, and perhaps twice: they change nothing but the
 database.
 
+HELD_UNTIL: what returns the query for the time until which an action of this name begins nothing;
+nothing, if none holds it now. It is a part of the claim's first statement, see due.py.
+
+TERMS: what returns the terms on which the feature itself stores an action's deliveries of events
+with a reference; None: it has none. One feature may.
+
+TURNS: what returns whether it is decided of each delivery of an action whether it begins.
+
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
 name anybody is written any more. It is a part of the statements that write: read before, it would
 cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
@@ -12,8 +20,9 @@ cost a way to a far server; and what is written and emptied afterwards stays in 
 
 import functools
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from peewee import SQL, Node
@@ -22,7 +31,8 @@ from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.arrivals import Arriving
-from premblyd.queue.jobs import Job
+from premblyd.queue.digests import Digests
+from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
 from premblyd.store.writer import Writer
@@ -38,6 +48,25 @@ class Arrival(NamedTuple):
     is_new: bool
     is_erased: bool = False
     has_deliveries: bool = True
+
+
+class New(NamedTuple):
+    """A delivery that is to be stored, on these `terms`."""
+
+    event_id: int
+    reference: str
+    action: str
+    attempts: int
+    now_ms: int
+    terms: Any
+
+
+class Turn(Enum):
+    """What a claim decides about a delivery."""
+
+    NOW = auto()  # it may run
+    PASSED = auto()  # it is out of the way: over, or due later
+    UNKNOWN = auto()  # another host has at this moment what decides it
 
 
 class End(NamedTuple):
@@ -62,8 +91,25 @@ class Hooks:
     arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
     # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
     prove: Callable[[Transaction], None] | None = None
+    # Stores deliveries on its terms, and returns their ids; some reference's, which are locked.
+    store: Callable[[Transaction, Sequence[New]], list[int | None]] | None = None
+    locks_to_store: Callable[[Digests, str], Iterable[str]] | None = None
+    # In a claim: whose turn it is, of an action with TURNS. What is not to run now is out of the
+    # way then. And such a one begins: what its job has as `once_key`.
+    turn: Callable[[Transaction, int], Callable[[Due], Turn]] | None = None
+    begin: Callable[[Transaction, Due], str | None] | None = None
+    # In a claim: whether this can't end now, as another host has what that changes. Names of the
+    # locks of that, when a hook has ended: on the loop.
+    keeps_open: Callable[[Transaction, Due], bool] | None = None
+    locks_to_end: Callable[[Job], Iterable[str]] | None = None
     # Before deliveries end: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
+    # Locks what a command changes that ends these deliveries, or queues them again.
+    lock: Callable[[Transaction, Sequence[int]], None] | None = None
+    # These are queued again on these terms, if any: the columns of each, as it comes to it.
+    again: Callable[[Transaction, Mapping[int, Any]], Callable[[int], Mapping[str, Any]]] | None = (
+        None
+    )
 
 
 class Bound:
@@ -75,7 +121,15 @@ class Bound:
         self.arriving = tuple(each.arriving for each in used if each.arriving)
         self.arrived = tuple(each.arrived for each in used if each.arrived)
         self.prove = tuple(each.prove for each in used if each.prove)
+        self.store = tuple(each.store for each in used if each.store)
+        self.locks_to_store = tuple(each.locks_to_store for each in used if each.locks_to_store)
+        self.turn = tuple(each.turn for each in used if each.turn)
+        self.begin = tuple(each.begin for each in used if each.begin)
+        self.keeps_open = tuple(each.keeps_open for each in used if each.keeps_open)
+        self.locks_to_end = tuple(each.locks_to_end for each in used if each.locks_to_end)
         self.ending = tuple(each.ending for each in used if each.ending)
+        self.lock = tuple(each.lock for each in used if each.lock)
+        self.again = tuple(each.again for each in used if each.again)
 
 
 def bind(settings: Config | None) -> Bound:
@@ -109,6 +163,16 @@ def forgotten(transaction: Transaction, names: Collection[str]) -> dict[str, int
     for which in of_features("FORGOTTEN"):
         found |= which(transaction, names)
     return found
+
+
+def terms_of(action: Action) -> Any:
+    """Return on which terms deliveries of an action are stored; None: on none."""
+    return next((its for terms in of_features("TERMS") if (its := terms(action)) is not None), None)
+
+
+def takes_turns(action: Action) -> bool:
+    """Return whether it is decided of each delivery of an action whether it begins."""
+    return any(takes(action) for takes in of_features("TURNS"))
 
 
 @functools.cache

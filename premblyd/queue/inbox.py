@@ -2,18 +2,15 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from peewee import SQL
 
 from premblyd.config.models import Action
-from premblyd.features.turns import order
-from premblyd.features.turns.order import order_key
-from premblyd.features.turns.settings import Then, then_of
-from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.queue import arrivals, hooks
 from premblyd.queue.arrivals import (
     INSERT_DELIVERIES,
@@ -23,28 +20,28 @@ from premblyd.queue.arrivals import (
     NewEvent,
 )
 from premblyd.queue.digests import Digests
-from premblyd.queue.hooks import Arrival, Bound
+from premblyd.queue.hooks import Arrival, Bound, New
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
+from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, insert, param
 from premblyd.store.states import State
-from premblyd.store.tables import Delivery, Event
+from premblyd.store.tables import Delivery, Event, Record
 from premblyd.store.writer import Deferred, Operation, Step, Writer
 
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """An action that the event is for, and how often its hook may run. `then`: with `order`, what
-    those behind it do when it is dead. `runs_erased`: also when the event is stored erased."""
+    """An action that the event is for, and how often its hook may run. `terms`: on which a feature
+    stores it, see queue/hooks.py. `runs_erased`: also when the event is stored erased."""
 
     action: str
     attempts: int
-    then: Then | None = None
+    terms: Any = None
     runs_erased: bool = False
 
     @classmethod
     def of(cls, action: Action) -> Self:
         attempts = action.retry.attempts
-        return cls(action.name, attempts, then_of(action), hooks.runs_erased(action))
+        return cls(action.name, attempts, hooks.terms_of(action), hooks.runs_erased(action))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class Inbox:
         as the keys `by` this rule tell. Raise StoreUnavailableError when it can't be stored."""
         bound = hooks.of(self._writer)
         addition = _addition(self._digests, webhook, deliveries, by)
-        names = list(_lock_names(addition.order_key))
+        names = _lock_names(bound, self._digests, webhook, deliveries)
         for locks in bound.locks:
             names += locks(webhook)
         if names:
@@ -132,11 +129,11 @@ def add_delivery(
 ) -> int | None:
     """Store one more delivery of an event that is there, and return its id."""
     reference = None
-    if delivery.then is not None and (row := transaction.row(_REFERENCE_OF, id=event_id)):
+    if delivery.terms is not None and (row := transaction.row(_REFERENCE_OF, id=event_id)):
         (reference,) = row
     if isinstance(reference, str) and reference:
-        key = order_key(Digests.of(transaction), reference)
-        [delivery_id] = order.insert(transaction, [_entry(event_id, delivery, now_ms, key)])
+        new = _new(event_id, reference, delivery, now_ms)
+        [delivery_id] = _store(hooks.of(transaction), transaction, [new])
     else:
         row = _row(event_id, delivery, now_ms)
         [delivery_id] = transaction.insert_many(INSERT_DELIVERIES, [row])
@@ -150,11 +147,22 @@ def lock_names(
 ) -> Sequence[str]:
     """Return what is locked before `webhook` is stored: so the events of one reference have their
     numbers in the order in which their deliveries run."""
-    return _lock_names(_order_key(Digests.of(transaction), webhook.verdict, deliveries))
+    return _lock_names(hooks.of(transaction), Digests.of(transaction), webhook, deliveries)
 
 
-def _lock_names(key: str | None) -> Sequence[str]:
-    return () if key is None else (order.lock_name(key),)
+def lock_references(transaction: Transaction, references: Iterable[str]) -> None:
+    """Lock what is locked before deliveries on terms are stored for these references."""
+    locks, digests = hooks.of(transaction).locks_to_store, Digests.of(transaction)
+    transaction.lock({name for each in locks for its in references for name in each(digests, its)})
+
+
+def _lock_names(
+    bound: Bound, digests: Digests, webhook: Webhook, deliveries: Sequence[NewDelivery]
+) -> list[str]:
+    reference = webhook.verdict.reference
+    if not reference or not any(delivery.terms for delivery in deliveries):
+        return []
+    return [name for locks in bound.locks_to_store for name in locks(digests, reference)]
 
 
 def key_of(transaction: Transaction, event_id: int) -> str:
@@ -167,7 +175,6 @@ class _Addition(NamedTuple):
     event: NewEvent
     webhook: Webhook
     deliveries: Sequence[NewDelivery]
-    order_key: str | None  # see _order_key
     needs_id: bool = False  # of what is stored; so does whatever has locked something
 
     @property
@@ -221,20 +228,21 @@ def _add_known(
     arrivals.store(transaction, known)
     arrived = _told_apart(known, additions)
     rows: list[Row] = []
-    ordered: list[order.Entry] = []
+    on_terms: list[New] = []
     for key, addition, is_new in arrived:
         event_id, now_ms = known.ids[key], addition.now_ms
+        reference = addition.webhook.verdict.reference
         is_erased = key in known.erased  # stands in no line: its event has no reference any more
         for delivery in addition.deliveries if is_new else ():
             if delivery.runs_erased or not is_erased:
-                if delivery.then is None or addition.order_key is None or is_erased:
+                if delivery.terms is None or not reference or is_erased:
                     rows.append(_row(event_id, delivery, now_ms))
                 else:
-                    ordered.append(_entry(event_id, delivery, now_ms, addition.order_key))
+                    on_terms.append(_new(event_id, reference, delivery, now_ms))
     transaction.write_many(INSERT_DELIVERIES, rows)
     _count_duplicates(transaction, arrived, known.ids)
-    if ordered:
-        order.insert(transaction, ordered)
+    if on_terms:
+        _store(bound, transaction, on_terms)
     _tell(bound, transaction, arrived, known)
     return [
         Added(known.ids[key], key, is_new, is_erased=key in known.erased)
@@ -281,25 +289,30 @@ def _row(event: int | str, delivery: NewDelivery, now_ms: int) -> Row:
     return (event, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
 
 
-def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order.Entry:
-    return order.Entry(
-        event_id=event_id,
-        line=order.Line(key, delivery.action),
-        attempts=delivery.attempts,
-        now_ms=now_ms,
-        holds=delivery.then == "wait",
-    )
+def _new(event_id: int, reference: str, delivery: NewDelivery, now_ms: int) -> New:
+    of = delivery
+    return New(event_id, reference, of.action, of.attempts, now_ms, of.terms)
+
+
+def _store(bound: Bound, transaction: Transaction, new: Sequence[New]) -> list[int | None]:
+    """Have the one feature that has terms store these."""
+    [store] = bound.store
+    return store(transaction, new)
 
 
 def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
-    What is written to the disk is what features take back, such as a count. (An event that is taken
-    back would use up a number, or have the database look through all that may refer to it.)"""
+    What is written to the disk is a row of the record that is taken back, with an id that no other
+    daemon on this database uses: one that stops within its transaction must not keep the others
+    waiting. (An event that is taken back would use up a number, or have the database look through
+    all that may refer to it.)"""
     bound = hooks.of(transaction)
     for arriving in bound.arriving:
         arriving(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
+    transaction.write(_WRITE, **_NOTHING, id=-1 - transaction.part)
+    transaction.write(_TAKE_BACK, id=-1 - transaction.part)
     for prove in bound.prove:
         prove(transaction)
     return items
@@ -311,17 +324,7 @@ def _addition(
     deliveries: Sequence[NewDelivery],
     by: By = "body",
 ) -> _Addition:
-    key = _order_key(digests, webhook.verdict, deliveries)
-    return _Addition(arrivals.new_event(digests, webhook, by), webhook, deliveries, key)
-
-
-def _order_key(digests: Digests, verdict: Verdict, deliveries: Sequence[NewDelivery]) -> str | None:
-    """Return the key of those of `deliveries` that wait for each other; None: none of them does,
-    or the webhook has no reference."""
-    reference = verdict.reference
-    if not reference or not any(delivery.then for delivery in deliveries):
-        return None
-    return order_key(digests, reference)
+    return _Addition(arrivals.new_event(digests, webhook, by), webhook, deliveries)
 
 
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
@@ -340,5 +343,7 @@ _ADD_NONE = [
     Statement(table.insert_from(table.select(table.id).where(SQL("1 = 0")), [table.id]))
     for table in (Event, Delivery)
 ]
-
+_NOTHING = {"schema_number": 0, "schema_digest": "", "record_id": "", "digest_key": b""}
+_WRITE = insert(Record, "id", *_NOTHING)
+_TAKE_BACK = Statement(Record.delete().where(Record.id == param("id")))
 _PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)

@@ -81,16 +81,16 @@ def counted_bytes(body_bytes: int) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimable:
     """What the queue needs to know of an action of the configuration: how many of its hooks may run
-    here, their lease and version. `cluster`: how many may run on all hosts. `confirm`: an attempt
-    begins when its event is confirmed, and costs nothing before. `gets_body`: its hook is told the
+    here, their lease and version. `cluster`: how many may run on all hosts. `is_gated`: an attempt
+    begins when its gates let it pass, and costs nothing before. `gets_body`: its hook is told the
     body. `runs_erased`: it runs, without a body, also for what is erased."""
 
     slots: int
     lease_ms: int
     digest: str
     cluster: int | None = None
-    once: bool = False  # for each reference and outcome
-    confirm: bool = False
+    takes_turns: bool = False  # see hooks.TURNS
+    is_gated: bool = False
     gets_body: bool = True
     runs_erased: bool = False
 
@@ -100,7 +100,7 @@ class Room:
     """The room that a claim has: what runs here when it begins, these deliveries (`running`), and
     so many `hooks` of an action, with so many `held_bytes` of large bodies; an action that is not
     named runs none. `limit`: how many more may run, of all actions. `max_bytes`: of all bodies.
-    `confirmable`: how many hooks of an action with `confirm` may begin. `closed`: the actions that
+    `gates`: how many hooks of a gated action may begin. `closed`: the actions that
     begin none, see halts.py."""
 
     limit: int
@@ -108,14 +108,14 @@ class Room:
     hooks: Mapping[str, int] = field(default_factory=dict)
     held_bytes: Mapping[str, int] = field(default_factory=dict)
     max_bytes: int = 1 << 62
-    confirmable: int = 1 << 62
+    gates: int = 1 << 62
     closed: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """What a claim got, and when the next delivery is due that had a free slot. `passed`: how many
-    deliveries it ended without a hook, or held because of `once`; there may be more. `has_more`: it
+    deliveries it ended without a hook, or held; there may be more. `has_more`: it
     has not looked at all actions yet that have due ones. `is_full`: others wait for a slot."""
 
     jobs: list[Job]

@@ -1,4 +1,4 @@
-"""The queue of deliveries: claim, confirm, finish, and recover after a crash. claims.py chooses;
+"""The queue of deliveries: claim, finish, and recover after a crash. claims.py chooses;
 recovery.py decides about deliveries that can't run.
 
 `due_at_ms` is the queue: the first try, the retry time or the end of a lease; NULL is out of it.
@@ -13,39 +13,35 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 from premblyd.config.models import Action
-from premblyd.feature import added
-from premblyd.features.asking.settings import CONFIRM
-from premblyd.features.turns import once, order
-from premblyd.features.turns.once import Ruling
-from premblyd.features.turns.settings import ONCE
-from premblyd.queue import recovery
+from premblyd.feature import added, installed
+from premblyd.queue import hooks, recovery
 from premblyd.queue.claims import Claims
-from premblyd.queue.digests import Digests
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_claimed_by
 from premblyd.queue.hooks import runs_erased, withheld
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Result, Room
-from premblyd.queue.names import learn_names, lock_names
+from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room
 from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
-from premblyd.store.engine import Lookup, Statement, Transaction, param, update
+from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
 from premblyd.store.writer import Step, Writer
 
+Done = TypeVar("Done")
 
-def claimable(action: Action, lease_ms: int) -> Claimable:
+
+def claimable(action: Action, lease_ms: int, *, is_gated: bool) -> Claimable:
     """Return what a claim needs to know of an action."""
     return Claimable(
         slots=action.concurrency.host,
         lease_ms=lease_ms,
         digest=action.digest,
         cluster=action.concurrency.cluster,
-        once=ONCE.of(action) is not None,
-        confirm=CONFIRM.of(action) is not None,
+        takes_turns=hooks.takes_turns(action),
+        is_gated=is_gated,
         gets_body=action.hook.gets_body,
         runs_erased=runs_erased(action),
     )
@@ -79,6 +75,10 @@ class Queue:
 
         return self._writer.call(operation, Step.CLAIMS)
 
+    def let_go(self) -> "asyncio.Future[int]":
+        """Make due what a feature holds back that is not installed. Return how many that were."""
+        return self._writer.call(lambda transaction: transaction.change(_LET_GO))
+
     def claim(
         self, actions: Mapping[str, Claimable], room: Room, now_ms: int
     ) -> "asyncio.Future[Claimed]":
@@ -102,53 +102,21 @@ class Queue:
 
         It may be told again: a COMMIT whose answer was lost may have been kept. Of an event that
         was erased while the hook ran, what that said is not kept, and it does not run again."""
-        # Ending it changes its line.
-        names = () if job.order_key is None else (order.lock_name(job.order_key),)
+        names = [name for locks in hooks.of(self._writer).locks_to_end for name in locks(job)]
         return self._writer.submit(FINISH, Report(job, result, ending), names)
 
-    def confirm(
-        self,
-        job: Job,
-        confirmed: Confirmed,
-        at_ms: int,
-        names: Sequence[str] = (),
-        *,
-        is_once: bool = False,
-    ) -> "asyncio.Future[Ruling | None]":
-        """Write down what Prembly's answer of `at_ms` confirmed of the job's event, and by which
-        names it knows the verification: its hook runs now. `is_once`: unless the ruling says that
-        another has, or does, because of these names. None: the lease was lost, or the event was
-        erased meanwhile; nothing changed."""
+    def within_claim(
+        self, job: Job, work: Callable[[Transaction], Done], locks: Collection[str] = ()
+    ) -> "asyncio.Future[Done | None]":
+        """Do this under these locks, if the claim of `job` stands: nobody has taken it over, nor
+        erased its event since. None: it does not."""
 
-        def operation(transaction: Transaction) -> Ruling | None:
-            if names:
-                transaction.lock(lock_names(names))
-            held = transaction.row(_holds(), id=job.delivery_id, claim_token=job.claim_token)
-            if held is None or held[1]:
-                return None
-            ruling = Ruling()
-            known = learn_names(transaction, names, at_ms)
-            if is_once and known:
-                verdict = confirmed.job(job).event.verdict
-                ruling = once.rule(transaction, job, known, verdict, at_ms)
-            if ruling.other_id is not None:
-                if ruling.wait_ms is None and not ruling.is_gone:
-                    once.note_other(transaction, job.delivery_id, ruling.other_id)
-                return ruling
-            changed = transaction.change(
-                _CONFIRM,
-                id=job.delivery_id,
-                claim_token=job.claim_token,
-                attempts_left=job.attempts_left,
-                confirmed_at_ms=at_ms,
-                confirmed_digest=confirmed.sha256
-                and Digests.of(transaction).of_body(confirmed.sha256),
-                confirmed_facts=confirmed.text,
-                confirmed_key=ruling.key,
-            )
-            return ruling if changed else None
+        def operation(transaction: Transaction) -> Done | None:
+            if locks:
+                transaction.lock(locks)
+            return work(transaction) if _stands(transaction, job) else None
 
-        return self._writer.call(operation, Step.FINISHES, alone=bool(names))
+        return self._writer.call(operation, Step.FINISHES, alone=bool(locks))
 
     def prove(self, job: Job) -> "asyncio.Future[bool]":
         """Return whether the claim of `job` stands: nobody has taken it over, nor erased its event
@@ -157,9 +125,7 @@ class Queue:
 
         def operation(transaction: Transaction) -> bool:
             is_alive = transaction.change(_SHOW_LIFE, worker=job.worker) > 0
-            held = transaction.row(_holds(), id=job.delivery_id, claim_token=job.claim_token)
-            stands = held is not None and (job.event.is_erased or not held[1])
-            return is_alive and stands
+            return _stands(transaction, job) and is_alive
 
         return self._writer.call(operation, Step.LIFE)
 
@@ -202,6 +168,11 @@ def shift(transaction: Transaction, by_ms: int, set_to_ms: int, now_ms: int) -> 
         transaction.write(statement, by_ms=by_ms, before_ms=before_ms, after_ms=now_ms)
 
 
+def _stands(transaction: Transaction, job: Job) -> bool:
+    held = transaction.row(_holds(), id=job.delivery_id, claim_token=job.claim_token)
+    return held is not None and (job.event.is_erased or not held[1])
+
+
 @functools.cache
 def _holds() -> Statement:
     """Return the statement that tells whether a claim stands, and its event was erased."""
@@ -210,6 +181,17 @@ def _holds() -> Statement:
 
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
+)
+# What waits for another delivery is to be held by `turns` too.
+_IS_HELD = Delivery.held_by.is_null(False) & Delivery.held_by.not_in(installed())
+if "turns" not in installed():
+    _IS_HELD |= Delivery.waits_for_id.is_null(False)
+_LET_GO = Statement(
+    Delivery.update(
+        held_by=None,
+        waits_for_id=None,
+        due_at_ms=Delivery.created_at_ms,  # so they begin as they came
+    ).where(Delivery.state == State.PENDING, _IS_HELD)
 )
 _IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))
 # By the worker, which no other process ever has: it runs each delivery once at a time, so its last
@@ -225,14 +207,6 @@ _SHOW_LIFE = Statement(
     Host.update(beat_count=Host.beat_count + 1).where(
         Host.worker == param("worker"), Host.ended_at_ms.is_null()
     )
-)
-
-
-# Only now the attempt is spent: what comes before it is a question.
-_CONFIRM = update(
-    Delivery,
-    *("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key", "attempts_left"),
-    where=_IS_CLAIMED,
 )
 _SHIFT_HEARTBEAT = Statement(
     Record.update(alive_at_ms=Record.alive_at_ms + param("by_ms")).where(Record.id == 1)

@@ -63,8 +63,8 @@ class Shares:
         if name in room.closed:
             return 0
         free = max(0, action.slots - room.hooks.get(name, 0))
-        if action.confirm:
-            free = min(free, room.confirmable)
+        if action.is_gated:
+            free = min(free, room.gates)
         return min(free, self.slots_of(name))
 
     def slots_of(self, name: str) -> int:

@@ -11,15 +11,13 @@ anything while another transaction writes to SQLite. Who finds it busy looks aga
 webhook is refused.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
-from premblyd.features.turns import order
-from premblyd.features.turns.settings import Then
-from premblyd.queue import inbox
+from premblyd.queue import hooks, inbox
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.queue.inbox import NewDelivery
@@ -36,7 +34,6 @@ from premblyd.store.engine import (
 from premblyd.store.states import CANCELLABLE, FINISHED, State
 from premblyd.store.tables import Delivery, Event, OperatorAction
 
-NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0
@@ -69,19 +66,12 @@ _HASTEN = update(
     *_UNCONFIRMED,
     where=_HAS_ID & (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(),
 )
-_REPLAY = update(
-    Delivery,
-    *("state", "due_at_ms", "attempts_left", "finished_at_ms", "ran_instead_id"),
-    *order.Position._fields,
-    *_UNCONFIRMED,
-    where=_HAS_ID & Delivery.state.in_(FINISHED),
-)
 _FIND = Statement(
     Delivery.select(Delivery.id)
     .where(Delivery.event == param("event_id"), Delivery.action == param("action"))
     .limit(1)
 )
-_EVENTS = Lookup(Event.select(Event.id), Event.id)
+_EVENTS = Lookup(Event.select(Event.id, Event.reference), Event.id)
 _RECORD = insert(
     OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note", "part_of_id"
 )
@@ -123,7 +113,7 @@ class Operator:
         """Take a pending delivery out of the queue, or dismiss a dead one. False: it is neither."""
 
         def cancel(transaction: Transaction) -> bool:
-            order.lock(transaction, [delivery_id])
+            _lock(transaction, [delivery_id])
             over = {"due_at_ms": None, "waits_for_id": None, "finished_at_ms": now_ms}
             changed = _cancelled(transaction, _CANCEL, [delivery_id], **over)
             if changed:
@@ -137,7 +127,7 @@ class Operator:
         how many it cancelled."""
 
         def cancel(transaction: Transaction, part: Sequence[int]) -> int:
-            order.lock(transaction, part)
+            _lock(transaction, part)
             cancelled = _cancelled(transaction, _CANCEL_DEAD, part, finished_at_ms=now_ms)
             return self._record_many(transaction, CANCELLED, cancelled, now_ms)
 
@@ -156,31 +146,29 @@ class Operator:
         self,
         attempts: Mapping[int, int],
         now_ms: int,
-        order_policies: Mapping[int, Then | None] = NO_ORDER,
+        terms: Mapping[int, Any] | None = None,
     ) -> Iterator[Change[int]]:
         """Queue the finished of these deliveries again, each with its fresh budget of `attempts`;
-        others stay as they are. `order_policies`: those of actions with `order`, each of which
-        joins the end of its line. Yield the changes, each of which returns how many it queued."""
+        others stay as they are. `terms`: on which each is stored. Yield the changes, each of which
+        returns how many it queued."""
 
         def queue(transaction: Transaction, part: Sequence[int]) -> int:
-            order.lock(transaction, part)
-            stood = order.stood(transaction, part)
+            _lock(transaction, part)
+            its_terms = {each: (terms or {}).get(each) for each in part}
+            asked = [again(transaction, its_terms) for again in hooks.of(transaction).again]
             queued = []
             for delivery_id in part:
-                position = order.position_again(
-                    transaction, stood.get(delivery_id), order_policies.get(delivery_id)
-                )
-                if transaction.change(
-                    _REPLAY,
-                    delivery_id=delivery_id,
-                    state=State.PENDING,
-                    due_at_ms=None if position.waits_for_id else now_ms,
-                    attempts_left=attempts[delivery_id],
-                    finished_at_ms=None,
-                    ran_instead_id=None,
-                    **position._asdict(),
+                values = {
+                    "state": State.PENDING,
+                    "due_at_ms": now_ms,
+                    "attempts_left": attempts[delivery_id],
+                    "finished_at_ms": None,
+                    "ran_instead_id": None,
                     **_UNCONFIRMED,
-                ):
+                }
+                for columns in asked:
+                    values |= columns(delivery_id)
+                if transaction.change(_replay(tuple(values)), delivery_id=delivery_id, **values):
                     queued.append(delivery_id)
             return self._record_many(transaction, REPLAYED, queued, now_ms)
 
@@ -202,12 +190,11 @@ class Operator:
         action: str,
         attempts: int,
         now_ms: int,
-        then: Then | None = None,
+        terms: Any = None,
     ) -> Iterator[Change[int]]:
-        """Queue a delivery of `action` for each of these events that has none: with `then`, which
-        is its `order`, at the end of its line. Yield the changes, each of which returns how many it
-        queued."""
-        new = NewDelivery(action, attempts, then)
+        """Queue a delivery of `action` for each of these events that has none, on these terms.
+        Yield the changes, each of which returns how many it queued."""
+        new = NewDelivery(action, attempts, terms)
 
         def add(transaction: Transaction, event_id: int) -> bool:
             if transaction.row(_FIND, event_id=event_id, action=action) is not None:
@@ -220,9 +207,11 @@ class Operator:
         def add_all(transaction: Transaction, part: Sequence[int]) -> int:
             transaction.lock([EVENTS])
             transaction.lock([f"add {action}"])  # else two operators add the same at once
-            if then is not None:
-                order.lock_of_events(transaction, part)
-            there = [event_id for (event_id,) in transaction.look_up(_EVENTS, part)]
+            there: dict[int, Any] = dict(transaction.look_up(_EVENTS, part))
+            if terms is not None:
+                inbox.lock_references(
+                    transaction, [each for each in there.values() if isinstance(each, str)]
+                )
             return sum(add(transaction, event_id) for event_id in sorted(there))
 
         return _in_batches(event_ids, add_all)
@@ -263,6 +252,16 @@ def write_down(
     """Put on record that the actor did this. `note` names no person."""
     own = {"at_ms": now_ms, "actor": actor, "action": action, "part_of_id": None}
     transaction.insert(_RECORD, **own, **(_ABOUT_NOTHING | {"note": note}))
+
+
+@functools.cache
+def _replay(columns: tuple[str, ...]) -> Statement:
+    return update(Delivery, *columns, where=_HAS_ID & Delivery.state.in_(FINISHED))
+
+
+def _lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
+    for lock in hooks.of(transaction).lock:
+        lock(transaction, delivery_ids)
 
 
 def _cancelled(

@@ -15,6 +15,7 @@ from premblyd.config.routing import Routing
 from premblyd.feature import added
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.prembly.payload import StoredEvent
+from premblyd.queue import hooks
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.recovery import EVENT_COLUMNS, usable_event
 from premblyd.record import queries, unknown
@@ -169,15 +170,15 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
     """Yield what carries out the plan, a transaction each, which returns how many deliveries it
     queued."""
     actions = {action.name: action for action in settings.actions}
-    # With `order`, those of one reference join its line one by one: in the order of receipt.
+    # What waits in a line joins it one by one: in the order of receipt.
     again = sorted(plan.finished, key=lambda delivery: (delivery.event_id, delivery.id))
     attempts = {each.id: actions[each.action].retry.attempts for each in again}
-    order_policies = {each.id: NewDelivery.of(actions[each.action]).then for each in again}
-    yield from operator.replay(attempts, now_ms, order_policies)
+    terms = {each.id: hooks.terms_of(actions[each.action]) for each in again}
+    yield from operator.replay(attempts, now_ms, terms)
     yield from operator.make_due_now([delivery.id for delivery in plan.pending], now_ms)
     if plan.action is not None:
         new = NewDelivery.of(plan.action)
-        yield from operator.add(sorted(plan.new_for), new.action, new.attempts, now_ms, new.then)
+        yield from operator.add(sorted(plan.new_for), new.action, new.attempts, now_ms, new.terms)
 
 
 def find_delivery(database: Database, delivery_id: int) -> FoundDelivery:

@@ -59,7 +59,10 @@ class Actions:
         before = {a.name: [gate for gate in gates if gate.is_before(a)] for a in actions}
         self.gates = {name: its for name, its in before.items() if its}  # in their order
         self.used_gates = {gate for its in self.gates.values() for gate in its}
-        self.claimable = {action.name: claimable(action, _lease_ms(action)) for action in actions}
+        self.claimable = {
+            action.name: claimable(action, _lease_ms(action), is_gated=action.name in self.gates)
+            for action in actions
+        }
 
 
 class Dispatcher:
@@ -197,7 +200,7 @@ class Dispatcher:
             hooks=dict(self._busy),
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
-            confirmable=min((gate.room for gate in self._actions.used_gates), default=0),
+            gates=min((gate.room for gate in self._actions.used_gates), default=0),
             closed=frozenset(self._runners.halts.reasons),
         )
 

@@ -17,7 +17,7 @@ class Backend(Protocol):
         Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
 
     def prepare(self) -> bool:
-        """Make the schema, if there is none; return whether it is new.
+        """Make what is missing of the schema; return whether the database is new.
 
         Raise SchemaError when another build of premblyd made it, StoreUnavailableError when it
         can't be opened.

@@ -1,19 +1,20 @@
 """The schema, made from the models: `python -m premblyd.store.schema` prints it in SQLite's SQL, as
 it stands in schema.sql for people to read.
 
-A database knows by a digest of that text which schema it has. Until a release the schema changes in
-place: a program refuses a database with another one, with words. Nothing is migrated.
+The core has a part of it, and each feature: a database knows by digests of their texts which it
+has. Until a release the schema changes in place: a program refuses a database in which one of its
+parts is another, with words. Nothing is migrated.
 """
 
 import functools
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from peewee import Database
 
-from premblyd.feature import added
+from premblyd.feature import added, installed
 from premblyd.ground.errors import SchemaError
 from premblyd.store import tables
 from premblyd.store.columns import Column, ColumnType, Reference, columns
@@ -26,6 +27,7 @@ NUMBER = 1
 LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on it, unchanged
 MOVE = "move"  # a lock's name: `premblyd record move` has it as long as it is at work
 RECORD = "record"  # its row says which schema this is
+PARTS = "schema_part"
 KEY_BYTES = 32
 ID_BYTES = 4
 _TYPES = {
@@ -39,35 +41,41 @@ _TYPES = {
 }
 
 
-def portable() -> Iterator[str]:
-    """Yield the statements that all engines have, in SQLite's SQL."""
-    for table in TABLES:
+def statements(part: str) -> Iterator[str]:
+    """Yield the statements of a part that all engines have, in SQLite's SQL. "": the core's part;
+    each feature has one by its name."""
+    for table in added("tables", "TABLES", [part]) if part else tables.TABLES:
         yield _table(table)
         name = table._meta.table_name
         for index in table.indexes:
             own, _, on = index.removeprefix("UNIQUE ").partition(" ")
             unique = "UNIQUE " if index.startswith("UNIQUE ") else ""
             yield f"CREATE {unique}INDEX {name}_{own} ON {name} {on}"
-    yield from VIEWS
-    yield from added("tables", "VIEWS")
+    yield from added("tables", "VIEWS", [part]) if part else VIEWS
 
 
-def in_sqlite() -> Iterator[str]:
-    """Yield the statements that make the schema on SQLite."""
-    yield from portable()
-    yield from added("triggers", "IN_SQLITE")
+def in_sqlite(part: str) -> Iterator[str]:
+    """Yield the statements that make a part on SQLite."""
+    yield from statements(part)
+    if part:
+        yield from added("triggers", "IN_SQLITE", [part])
 
 
-@functools.cache
-def script() -> str:
-    """Return the whole schema in SQLite's SQL, as schema.sql has it."""
-    return ";\n\n".join(in_sqlite()) + ";\n"
+def script(*names: str) -> str:
+    """Return these parts, or the whole schema, in SQLite's SQL, as schema.sql has it."""
+    return "\n".join(f"{sql};\n" for part in names or parts() for sql in in_sqlite(part))
 
 
-@functools.cache
-def digest() -> str:
+def digest(part: str = "") -> str:
     """Return which schema this program has."""
-    return hashlib.sha256(script().encode()).hexdigest()[:16]
+    return hashlib.sha256(script(part).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def parts() -> dict[str, str]:
+    """Return the digests of the core's part, first, and of the installed features' that have one:
+    they refer to the core's tables, and not to each other's."""
+    return {part: digest(part) for part in ("", *installed()) if script(part)}
 
 
 def is_made(database: Database) -> bool:
@@ -75,33 +83,48 @@ def is_made(database: Database) -> bool:
     return bool(database.table_exists(RECORD))
 
 
-def make(database: Database, statements: Iterable[str]) -> None:
-    """Make the schema in an empty database, by its engine's statements, in the transaction that is
-    open."""
-    for sql in statements:
-        database.execute_sql(sql)
-    values = ", ".join([database.param] * 4)
-    database.execute_sql(
-        f"INSERT INTO {RECORD} (schema_number, schema_digest, record_id, digest_key)"
-        f" VALUES ({values})",
-        (NUMBER, digest(), secrets.token_hex(ID_BYTES), secrets.token_bytes(KEY_BYTES)),
-    )
+def make(database: Database, names: Iterable[str], by: Callable[[str], Iterable[str]]) -> None:
+    """Make parts of the schema by the engine's statements, in the transaction that is open."""
+    for part in names:
+        for sql in by(part):
+            database.execute_sql(sql)
+        table, values = PARTS, dict[str, Any](feature=part, digest=digest(part))
+        if not part:
+            key, own_id = secrets.token_bytes(KEY_BYTES), secrets.token_hex(ID_BYTES)
+            table, values = RECORD, {"schema_number": NUMBER, "schema_digest": digest()}
+            values |= {"record_id": own_id, "digest_key": key}
+        marks = ", ".join([database.param] * len(values))
+        text = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
+        database.execute_sql(text, [*values.values()])
 
 
-def require_own(database: Database, name: str) -> bytes:
-    """Return the key of the record's digests. Raise SchemaError when the database has no schema, or
-    that of another build."""
+def lacking(database: Database, name: str) -> list[str]:
+    """Return whose parts are still to be made. Those of features that are not installed are left
+    alone. Raise SchemaError when the database has no schema, or that of another build."""
     if not is_made(database):
         raise SchemaError(
             f"{name} has no record of premblyd's. Start the daemon once: it makes a new one."
         )
-    row = database.execute_sql(f"SELECT schema_digest, digest_key FROM {RECORD}").fetchone()
-    if row is None or row[0] != digest():
+    [found] = database.execute_sql(f"SELECT schema_digest FROM {RECORD}").fetchall() or [[None]]
+    made = {"": found[0]}
+    if found[0] == digest():
+        made |= dict(database.execute_sql(f"SELECT feature, digest FROM {PARTS}").fetchall())
+    if any(made.get(part, own) != own for part, own in parts().items()):
         raise SchemaError(
             f"{name} was made by another build of premblyd, whose tables are different. Use that"
             " build, or let `database` name a new database. Nothing was changed."
         )
-    return bytes(row[1])
+    return [part for part in parts() if part not in made]
+
+
+def require_own(database: Database, name: str) -> bytes:
+    """Return the key of the record's digests. Raise SchemaError when this program's schema is not
+    there whole."""
+    if found := lacking(database, name):
+        raise SchemaError(
+            f"{name} lacks the tables of {', '.join(found)}. The daemon makes them as it starts."
+        )
+    return bytes(database.execute_sql(f"SELECT digest_key FROM {RECORD}").fetchone()[0])
 
 
 def _table(table: Any) -> str:
@@ -126,6 +149,8 @@ def _column(column: Column) -> str:
         words.append("UNIQUE")
     if isinstance(column, Reference):
         words.append(f"REFERENCES {column.rel_model._meta.table_name} (id)")
+        if column.on_delete:
+            words.append(f"ON DELETE {column.on_delete}")
     return " ".join(words)
 
 

@@ -187,6 +187,12 @@ CREATE TABLE record (
     vacuum_rate INTEGER
 ) STRICT;
 
+CREATE TABLE schema_part (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    feature TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE host (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     worker TEXT NOT NULL UNIQUE,
@@ -204,6 +210,38 @@ CREATE TABLE host (
     lost_after_ms INTEGER,
     forgotten_at_ms INTEGER
 ) STRICT;
+
+CREATE VIEW event_log AS
+SELECT id, key, strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at, endpoint, type, kind,
+       response_code, status, outcome, verification_status, detail, reference, user_ref,
+       face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
+       body_digest, duplicate_count, strftime('%Y-%m-%dT%H:%M:%fZ', last_duplicate_at_ms / 1000.0, 'unixepoch') AS last_duplicate_at, doubt,
+       reference_key, removed_parts
+FROM event;
+
+CREATE VIEW delivery_log AS
+SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
+       event.outcome, delivery.action, delivery.state, delivery.attempt_count,
+       delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
+       delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
+       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
+       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
+       delivery.confirmed_facts, delivery.confirmed_key
+FROM delivery JOIN event ON event.id = delivery.event_id;
+
+CREATE VIEW attempt_log AS
+SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, attempt.number,
+       attempt.worker, attempt.action_digest, strftime('%Y-%m-%dT%H:%M:%fZ', attempt.started_at_ms / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', attempt.finished_at_ms / 1000.0, 'unixepoch') AS finished_at, attempt.outcome, attempt.exit_code,
+       attempt.http_status, attempt.error
+FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id;
+
+CREATE VIEW host_log AS
+SELECT id, worker, name, pid, version, strftime('%Y-%m-%dT%H:%M:%fZ', started_at_ms / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', seen_at_ms / 1000.0, 'unixepoch') AS seen_at, strftime('%Y-%m-%dT%H:%M:%fZ', ended_at_ms / 1000.0, 'unixepoch') AS ended_at, ended, lost_after_ms,
+       strftime('%Y-%m-%dT%H:%M:%fZ', forgotten_at_ms / 1000.0, 'unixepoch') AS forgotten_at
+FROM host;
 
 CREATE TABLE hold (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -314,12 +352,29 @@ CREATE TABLE gone_once (
     UNIQUE (once_key, action)
 ) STRICT;
 
+CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
+AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
+     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))
+BEGIN
+    UPDATE delivery
+    SET waits_for_id = (
+        SELECT id FROM delivery WHERE id = OLD.waits_for_id
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
+    ),
+        due_at_ms = CASE WHEN (
+        SELECT id FROM delivery WHERE id = OLD.waits_for_id
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
+    ) IS NULL
+            THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
+    WHERE waits_for_id = NEW.id AND state = 'pending';
+END;
+
 CREATE TABLE inquiry (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
     purpose TEXT NOT NULL,
-    event_id INTEGER REFERENCES event (id),
-    delivery_id INTEGER REFERENCES delivery (id),
+    event_id INTEGER REFERENCES event (id) ON DELETE CASCADE,
+    delivery_id INTEGER REFERENCES delivery (id) ON DELETE CASCADE,
     reference TEXT,
     result TEXT NOT NULL,
     duration_ms INTEGER NOT NULL,
@@ -327,7 +382,7 @@ CREATE TABLE inquiry (
     error TEXT,
     answer_bytes INTEGER,
     answer_digest TEXT,
-    stored_event_id INTEGER REFERENCES event (id),
+    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE,
     wait_until_ms INTEGER
 ) STRICT;
 
@@ -345,13 +400,13 @@ CREATE TABLE awaited (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     endpoint TEXT NOT NULL,
     reference TEXT NOT NULL,
-    event_id INTEGER NOT NULL REFERENCES event (id),
+    event_id INTEGER NOT NULL REFERENCES event (id) ON DELETE CASCADE,
     state TEXT NOT NULL,
     due_at_ms INTEGER,
     ask_count INTEGER NOT NULL DEFAULT 0,
     created_at_ms INTEGER NOT NULL,
     finished_at_ms INTEGER,
-    settled_by_id INTEGER REFERENCES event (id),
+    settled_by_id INTEGER REFERENCES event (id) ON DELETE CASCADE,
     last_error TEXT,
     reference_key TEXT,
     asked_at_ms INTEGER,
@@ -383,6 +438,12 @@ CREATE TABLE day (
     counts TEXT NOT NULL
 ) STRICT;
 
+CREATE VIEW inquiry_log AS
+SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
+       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
+FROM inquiry;
+
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,
     type TEXT NOT NULL,
@@ -404,6 +465,20 @@ CREATE TABLE attempt_hour (
     part INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (hour_ms, action, outcome, bucket_ms, part)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
+WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
+BEGIN
+    INSERT INTO attempt_hour
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, CASE WHEN took <= 1 THEN 1 WHEN took <= 2 THEN 2 WHEN took <= 3 THEN 3 WHEN took <= 4 THEN 4 WHEN took <= 6 THEN 6 WHEN took <= 8 THEN 8 WHEN took <= 12 THEN 12 WHEN took <= 16 THEN 16 WHEN took <= 24 THEN 24 WHEN took <= 32 THEN 32 WHEN took <= 48 THEN 48 WHEN took <= 64 THEN 64 WHEN took <= 96 THEN 96 WHEN took <= 128 THEN 128 WHEN took <= 192 THEN 192 WHEN took <= 256 THEN 256 WHEN took <= 384 THEN 384 WHEN took <= 512 THEN 512 WHEN took <= 768 THEN 768 WHEN took <= 1024 THEN 1024 WHEN took <= 1536 THEN 1536 WHEN took <= 2048 THEN 2048 WHEN took <= 3072 THEN 3072 WHEN took <= 4096 THEN 4096 WHEN took <= 6144 THEN 6144 WHEN took <= 8192 THEN 8192 WHEN took <= 12288 THEN 12288 WHEN took <= 16384 THEN 16384 WHEN took <= 24576 THEN 24576 WHEN took <= 32768 THEN 32768 WHEN took <= 49152 THEN 49152 WHEN took <= 65536 THEN 65536 WHEN took <= 98304 THEN 98304 WHEN took <= 131072 THEN 131072 WHEN took <= 196608 THEN 196608 WHEN took <= 262144 THEN 262144 WHEN took <= 393216 THEN 393216 WHEN took <= 524288 THEN 524288 WHEN took <= 786432 THEN 786432 WHEN took <= 1048576 THEN 1048576 WHEN took <= 1572864 THEN 1572864 WHEN took <= 2097152 THEN 2097152 WHEN took <= 3145728 THEN 3145728 WHEN took <= 4194304 THEN 4194304 WHEN took <= 6291456 THEN 6291456 WHEN took <= 8388608 THEN 8388608 WHEN took <= 12582912 THEN 12582912 WHEN took <= 16777216 THEN 16777216 WHEN took <= 25165824 THEN 25165824 WHEN took <= 33554432 THEN 33554432 WHEN took <= 50331648 THEN 50331648 WHEN took <= 67108864 THEN 67108864 WHEN took <= 100663296 THEN 100663296 WHEN took <= 134217728 THEN 134217728 WHEN took <= 201326592 THEN 201326592 WHEN took <= 268435456 THEN 268435456 WHEN took <= 402653184 THEN 402653184 WHEN took <= 536870912 THEN 536870912 WHEN took <= 805306368 THEN 805306368 WHEN took <= 1073741824 THEN 1073741824 WHEN took <= 1610612736 THEN 1610612736 WHEN took <= 2147483648 THEN 2147483648 WHEN took <= 3221225472 THEN 3221225472 WHEN took <= 4294967296 THEN 4294967296 WHEN took <= 6442450944 THEN 6442450944 WHEN took <= 8589934592 THEN 8589934592 WHEN took <= 12884901888 THEN 12884901888 WHEN took <= 17179869184 THEN 17179869184 WHEN took <= 25769803776 THEN 25769803776 WHEN took <= 34359738368 THEN 34359738368 ELSE 68719476736 END, 1, 0
+    FROM (
+        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
+        FROM delivery WHERE id = NEW.delivery_id
+    ) AS found
+    WHERE true
+    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part)
+    DO UPDATE SET attempts = attempt_hour.attempts + 1;
+END;
 
 CREATE TABLE alert (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -435,72 +510,3 @@ CREATE TABLE console_token (
     since_ms INTEGER NOT NULL,
     until_ms INTEGER NOT NULL
 ) STRICT;
-
-CREATE VIEW event_log AS
-SELECT id, key, strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at, endpoint, type, kind,
-       response_code, status, outcome, verification_status, detail, reference, user_ref,
-       face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
-       body_digest, duplicate_count, strftime('%Y-%m-%dT%H:%M:%fZ', last_duplicate_at_ms / 1000.0, 'unixepoch') AS last_duplicate_at, doubt,
-       reference_key, removed_parts
-FROM event;
-
-CREATE VIEW delivery_log AS
-SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
-       event.outcome, delivery.action, delivery.state, delivery.attempt_count,
-       delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
-       strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
-       delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
-       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
-       delivery.confirmed_facts, delivery.confirmed_key
-FROM delivery JOIN event ON event.id = delivery.event_id;
-
-CREATE VIEW attempt_log AS
-SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, attempt.number,
-       attempt.worker, attempt.action_digest, strftime('%Y-%m-%dT%H:%M:%fZ', attempt.started_at_ms / 1000.0, 'unixepoch') AS started_at,
-       strftime('%Y-%m-%dT%H:%M:%fZ', attempt.finished_at_ms / 1000.0, 'unixepoch') AS finished_at, attempt.outcome, attempt.exit_code,
-       attempt.http_status, attempt.error
-FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id;
-
-CREATE VIEW host_log AS
-SELECT id, worker, name, pid, version, strftime('%Y-%m-%dT%H:%M:%fZ', started_at_ms / 1000.0, 'unixepoch') AS started_at,
-       strftime('%Y-%m-%dT%H:%M:%fZ', seen_at_ms / 1000.0, 'unixepoch') AS seen_at, strftime('%Y-%m-%dT%H:%M:%fZ', ended_at_ms / 1000.0, 'unixepoch') AS ended_at, ended, lost_after_ms,
-       strftime('%Y-%m-%dT%H:%M:%fZ', forgotten_at_ms / 1000.0, 'unixepoch') AS forgotten_at
-FROM host;
-
-CREATE VIEW inquiry_log AS
-SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
-FROM inquiry;
-
-CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
-AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
-     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))
-BEGIN
-    UPDATE delivery
-    SET waits_for_id = (
-        SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
-    ),
-        due_at_ms = CASE WHEN (
-        SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
-    ) IS NULL
-            THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
-    WHERE waits_for_id = NEW.id AND state = 'pending';
-END;
-
-CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
-WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
-BEGIN
-    INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, CASE WHEN took <= 1 THEN 1 WHEN took <= 2 THEN 2 WHEN took <= 3 THEN 3 WHEN took <= 4 THEN 4 WHEN took <= 6 THEN 6 WHEN took <= 8 THEN 8 WHEN took <= 12 THEN 12 WHEN took <= 16 THEN 16 WHEN took <= 24 THEN 24 WHEN took <= 32 THEN 32 WHEN took <= 48 THEN 48 WHEN took <= 64 THEN 64 WHEN took <= 96 THEN 96 WHEN took <= 128 THEN 128 WHEN took <= 192 THEN 192 WHEN took <= 256 THEN 256 WHEN took <= 384 THEN 384 WHEN took <= 512 THEN 512 WHEN took <= 768 THEN 768 WHEN took <= 1024 THEN 1024 WHEN took <= 1536 THEN 1536 WHEN took <= 2048 THEN 2048 WHEN took <= 3072 THEN 3072 WHEN took <= 4096 THEN 4096 WHEN took <= 6144 THEN 6144 WHEN took <= 8192 THEN 8192 WHEN took <= 12288 THEN 12288 WHEN took <= 16384 THEN 16384 WHEN took <= 24576 THEN 24576 WHEN took <= 32768 THEN 32768 WHEN took <= 49152 THEN 49152 WHEN took <= 65536 THEN 65536 WHEN took <= 98304 THEN 98304 WHEN took <= 131072 THEN 131072 WHEN took <= 196608 THEN 196608 WHEN took <= 262144 THEN 262144 WHEN took <= 393216 THEN 393216 WHEN took <= 524288 THEN 524288 WHEN took <= 786432 THEN 786432 WHEN took <= 1048576 THEN 1048576 WHEN took <= 1572864 THEN 1572864 WHEN took <= 2097152 THEN 2097152 WHEN took <= 3145728 THEN 3145728 WHEN took <= 4194304 THEN 4194304 WHEN took <= 6291456 THEN 6291456 WHEN took <= 8388608 THEN 8388608 WHEN took <= 12582912 THEN 12582912 WHEN took <= 16777216 THEN 16777216 WHEN took <= 25165824 THEN 25165824 WHEN took <= 33554432 THEN 33554432 WHEN took <= 50331648 THEN 50331648 WHEN took <= 67108864 THEN 67108864 WHEN took <= 100663296 THEN 100663296 WHEN took <= 134217728 THEN 134217728 WHEN took <= 201326592 THEN 201326592 WHEN took <= 268435456 THEN 268435456 WHEN took <= 402653184 THEN 402653184 WHEN took <= 536870912 THEN 536870912 WHEN took <= 805306368 THEN 805306368 WHEN took <= 1073741824 THEN 1073741824 WHEN took <= 1610612736 THEN 1610612736 WHEN took <= 2147483648 THEN 2147483648 WHEN took <= 3221225472 THEN 3221225472 WHEN took <= 4294967296 THEN 4294967296 WHEN took <= 6442450944 THEN 6442450944 WHEN took <= 8589934592 THEN 8589934592 WHEN took <= 12884901888 THEN 12884901888 WHEN took <= 17179869184 THEN 17179869184 WHEN took <= 25769803776 THEN 25769803776 WHEN took <= 34359738368 THEN 34359738368 ELSE 68719476736 END, 1, 0
-    FROM (
-        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
-        FROM delivery WHERE id = NEW.delivery_id
-    ) AS found
-    WHERE true
-    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part)
-    DO UPDATE SET attempts = attempt_hour.attempts + 1;
-END;

@@ -21,11 +21,10 @@ class _Described(Model):
     # `finished_at_ms`, if it had not ended.
     waiting: ClassVar[Mapping[str, Any]] = {}
     stopped: ClassVar[Mapping[str, Any]] = {}
-    # Of rows about no event: the column with a verification's reference; the one with what an
-    # operator wrote; and the one with the time after which they go.
+    # Of rows about no event: the column with a verification's reference, and the one with what an
+    # operator wrote.
     named_by: ClassVar[str] = ""
     noted_in: ClassVar[str] = ""
-    ends: ClassVar[str] = ""
     exported_as: ClassVar[str] = (
         ""  # what its rows are called in a copy of what is held of somebody
     )

@@ -234,7 +234,7 @@ class Record(Table):
     kept = Kept.PERMANENT
     is_record = False
     schema_number = Number(PLAIN)
-    schema_digest = Text(PLAIN)  # see schema.py
+    schema_digest = Text(PLAIN)  # of the core's part, see schema.py
     record_id = Text(PLAIN)  # tells its copies and its erasures from those of other records
     # The key of the digests that outlast what they are of; it never changes.
     digest_key = Bytes(SECRET, kept=Kept.PERMANENT, seen=Seen.NOWHERE)
@@ -247,6 +247,16 @@ class Record(Table):
     trusted_start = Text(PLAIN, null=True)
     trusted_uptime_ms = Number(PLAIN, null=True)
     vacuum_rate = Number(PLAIN, null=True)  # of the last VACUUM: bytes in a second
+
+
+class SchemaPart(Table):
+    """That a feature's part of the schema was made."""
+
+    kept = Kept.PERMANENT
+    is_moved = False
+    is_record = False
+    feature = Text(PLAIN, unique=True)
+    digest = Text(PLAIN)  # see schema.py
 
 
 class Host(Table):
@@ -282,6 +292,7 @@ TABLES = (
     VerificationName,
     Downtime,
     Record,
+    SchemaPart,
     Host,
 )
 

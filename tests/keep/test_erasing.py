@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from peewee import Model
 
+from premblyd.features.asking.confirm import write_down
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
@@ -244,7 +245,7 @@ def test_what_prembly_confirms_meanwhile_is_not_kept(store: Store) -> None:
     erase(store)
     confirmed = Confirmed(facts={"reference": "ref-ada"}, sha256=b"0" * 32)
     names = ["ref-ada", "ver_ADA_1"]
-    assert store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True)) is None
+    assert store.wait(write_down(store.queue, job, confirmed, NOW_MS, names, is_once=True)) is None
     assert not [table for table, text in texts(store) if "ref-ada" in text or "ver_ADA_1" in text]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.answering import Answers, NewAnswer
-from premblyd.features.asking.confirm import by_itself
+from premblyd.features.asking.confirm import by_itself, write_down
 from premblyd.features.turns.once import MAX_HOLD_MS
 from premblyd.features.turns.oncekeys import once_key
 from premblyd.prembly.events import STATUS
@@ -109,7 +109,12 @@ def claim(
     store: Store, now_ms: int = NOW_MS, *, once: bool = False, gets_body: bool = True
 ) -> list[Job]:
     """Claim for two actions, of which `told` runs for what is erased too."""
-    own: dict[str, Any] = {"slots": 9, "lease_ms": LEASE_MS, "once": once, "gets_body": gets_body}
+    own: dict[str, Any] = {
+        "slots": 9,
+        "lease_ms": LEASE_MS,
+        "takes_turns": once,
+        "gets_body": gets_body,
+    }
     actions = {
         "crm": Claimable(digest="crm", **own),
         "told": Claimable(digest="told", runs_erased=True, **own),
@@ -212,7 +217,7 @@ def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(stor
     [job] = claim(store, once=True)
     confirmed = by_itself(job.event)
     names = ["ref-9", "ref-1"]
-    ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
+    ruling = store.wait(write_down(store.queue, job, confirmed, NOW_MS, names, is_once=True))
     assert ruling is not None
     assert (ruling.is_gone, ruling.other_id, ruling.wait_ms) == (True, 99, None)
 

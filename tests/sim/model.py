@@ -82,7 +82,8 @@ class Model:
         self._by_event: dict[int, Post] = {}
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, values).fetchall()
+        found: list[tuple[Any, ...]] = self.connection.execute(sql, values).fetchall()
+        return found
 
     def close(self) -> None:
         self.connection.close()
@@ -248,7 +249,7 @@ class Model:
         ended_s = last[-1].ended_s or 0
         if self.replayed.get(run.delivery, -1) >= ended_s or self.clock_set_s >= ended_s:
             return
-        least_s = action.retry.first_delay_ms / 2000
+        least_s = min(action.retry.first_delay_ms, action.retry.max_delay_ms) / 2000
         least_s = max(least_s, 90 if rows[0][1] == 503 else 0)
         waited_s = run.began_s - ended_s
         self.require(
@@ -510,7 +511,7 @@ class Model:
         ):
             action = self.actions[name]
             since_s = self._waiting[delivery, number] = seen.get((delivery, number), now_s)
-            asks = is_doubtful and action.confirm is not None
+            asks = is_doubtful and CONFIRM.of(action) is not None
             if name in self.paused or (asks and not self.can_ask) or self.lost_jump:
                 continue
             due_s = since_s + (MOST_S if asks else action.retry.max_delay_ms / 1000)

@@ -39,7 +39,7 @@ GIVEN_UP = -1.0  # instead of a pause: who waits for the transaction waits no mo
 
 def pause(seconds: float) -> None:
     """Let others go on, in the middle of a transaction."""
-    getcurrent().parent.switch(seconds)  # type: ignore[union-attr]
+    getcurrent().parent.switch(seconds)
 
 
 def send(pieces: Any, *, real: Callable[[Any], None], sim: Any) -> None:

@@ -95,10 +95,20 @@ class _Server:
 class Simulation:
     """What a seed makes. `hours`: of true time, before it gets quiet."""
 
-    KINDS = ("crashes", "disk", "clock", "api", "hooks", "operator", "erase", "reboots", "stop")
-    HOURS = (0.3, 0.3, 1.5, 3.0)
+    KINDS: tuple[str, ...] = (
+        "crashes",
+        "disk",
+        "clock",
+        "api",
+        "hooks",
+        "operator",
+        "erase",
+        "reboots",
+        "stop",
+    )
+    HOURS: tuple[float, ...] = (0.3, 0.3, 1.5, 3.0)
     QUIET_S = 20 * 60.0  # after all has ended
-    FAILURES = FAILURES
+    FAILURES: tuple[Fate, ...] = FAILURES
 
     def __init__(self, seed: int, hours: float | None = None) -> None:
         self.seed = seed
@@ -165,6 +175,7 @@ class Simulation:
         path.write_text(json.dumps(self._configuration()))
         self.settings, self.config_path = load_config(path), path
         self.place: Any = self.settings.database
+        assert isinstance(self.place, Path)
         opening.prepare(self.place)
         self.disk = Disk(self.rng)
         self.disk.told = lambda fate: self.tell(f"the next commit: {fate.name}")

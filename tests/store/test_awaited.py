@@ -355,6 +355,19 @@ def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
     assert store.rows(HAD) == [("pending", None)]
 
 
+@pytest.mark.parametrize("needs_word", [True, False])
+def test_a_hook_that_waits_for_prembly_s_word_on_what_it_denies_was_not_had(
+    store: Store, needs_word: bool
+) -> None:
+    """Another action asked. For this one Prembly could not be: of that there is no question."""
+    new = [NewDelivery("mail", 3), NewDelivery("crm", 3)]
+    store.wait(store.inbox.add(new_event(b"first", **NOTHING), new))
+    confirm(store, 1, InquiryResult.CONTRADICTED, 1)
+    store.by_hand("UPDATE delivery SET attempt_count = 1 WHERE action = 'crm'")
+    add(store, replace(answer("ref-1"), confirming=["crm"] if needs_word else []))
+    assert store.rows(HAD) == [("pending", None) if needs_word else ("skipped", 2)]
+
+
 def test_a_hook_that_an_answer_to_another_one_stopped_was_not_had(store: Store) -> None:
     """Of several that share an answer which contradicts their event, one has the question."""
     new = [NewDelivery("mail", 3), NewDelivery("crm", 3)]

@@ -82,7 +82,7 @@ def claim(
 
 
 def once(slots: int = 4) -> Claimable:
-    return Claimable(slots=slots, lease_ms=LEASE_MS, digest="", once=True)
+    return Claimable(slots=slots, lease_ms=LEASE_MS, digest="", takes_turns=True)
 
 
 def add(store: Store, action: str, count: int, start: int = 0) -> None:

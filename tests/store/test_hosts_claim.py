@@ -134,12 +134,12 @@ def test_what_another_host_decides_about_is_left_to_it_for_a_moment(hosts: list[
     name = lock_name("crm", once_key(a.digests, "held", Outcome.VERIFIED))
     assert name != lock_name("crm", once_key(a.digests, "free", Outcome.VERIFIED))
     with locked(a, name):
-        [got] = claim_at_once([b], once=True)
+        [got] = claim_at_once([b], takes_turns=True)
     assert (ids(got), got.passed, got.next_due_ms) == ([61], 0, NOW_MS + 20)
     with locked(a, "concurrency crm"):
-        [none] = claim_at_once([b], once=True, cluster=9)
+        [none] = claim_at_once([b], takes_turns=True, cluster=9)
     assert (ids(none), none.next_due_ms) == ([], NOW_MS + 20)
-    [got] = claim_at_once([b], once=True, cluster=9)
+    [got] = claim_at_once([b], takes_turns=True, cluster=9)
     assert (ids(got), got.passed) == ([1], 59)
 
 
@@ -153,12 +153,12 @@ def test_a_claim_points_at_no_delivery_that_may_be_gone_in_a_moment(hosts: list[
     live(a, b)
     for body in (b"1", b"2"):
         a.add("crm", body=body)
-    [job] = [job for each in claim_at_once([a], once=True) for job in each.jobs]
+    [job] = [job for each in claim_at_once([a], takes_turns=True) for job in each.jobs]
     assert finish(a, job, SUCCEEDED)
     with transaction_open(a, lambda transaction: transaction.look_up(DELIVERIES, [1])):
-        [got] = claim_at_once([b], LATER_MS, once=True)
+        [got] = claim_at_once([b], LATER_MS, takes_turns=True)
         assert (ids(got), got.passed) == ([], 0)
-    [got] = claim_at_once([b], LATER_MS, once=True)
+    [got] = claim_at_once([b], LATER_MS, takes_turns=True)
     assert (ids(got), got.passed) == ([], 1)
     assert b.rows("SELECT state, ran_instead_id FROM delivery WHERE id = 2") == [("skipped", 1)]
 

@@ -28,7 +28,7 @@ CLUSTER = 5
 RUNNING = "SELECT action, count(*) FROM delivery WHERE state = 'running' GROUP BY action"
 ACTIONS = {
     "plain": Claimable(slots=4, lease_ms=LEASE_MS, digest=""),
-    "once": Claimable(slots=3, lease_ms=LEASE_MS, digest="", once=True),
+    "once": Claimable(slots=3, lease_ms=LEASE_MS, digest="", takes_turns=True),
     "bounded": Claimable(slots=3, lease_ms=LEASE_MS, digest="", cluster=CLUSTER),
     "ordered": Claimable(slots=9, lease_ms=LEASE_MS, digest=""),
 }

@@ -19,7 +19,7 @@ from tests.support.store import Store
 SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
 STEPS = 80
 KEYS = [("a", Outcome.VERIFIED), ("a", Outcome.PENDING), ("b", Outcome.VERIFIED)]
-ACTION = Claimable(slots=9, lease_ms=LEASE_MS, digest="", once=True)
+ACTION = Claimable(slots=9, lease_ms=LEASE_MS, digest="", takes_turns=True)
 HELD_MS = -1  # how long exactly one is held is not the model's
 
 

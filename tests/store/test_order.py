@@ -42,8 +42,8 @@ def only(store: Store, now_ms: int = NOW_MS) -> Job:
 
 def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
     attempts = dict.fromkeys(numbers, 3)
-    order_policies = dict.fromkeys(numbers, then)
-    changes = Operator(actor="ada").replay(attempts, NOW_MS, order_policies)
+    terms = dict.fromkeys(numbers, then)
+    changes = Operator(actor="ada").replay(attempts, NOW_MS, terms)
     return sum(store.call(change) for change in changes)
 
 

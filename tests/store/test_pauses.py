@@ -118,7 +118,7 @@ def test_what_is_paused_with_once_or_order_holds_up_no_other_action(store: Store
     for name in ("crm", "line"):
         pause(store, name)
     plain = Claimable(slots=9, lease_ms=LEASE_MS, digest="")
-    actions = {name: replace(plain, once=its is None) for name, its in names.items()}
+    actions = {name: replace(plain, takes_turns=its is None) for name, its in names.items()}
 
     def claimed(now_ms: int) -> dict[str, Job]:
         found = store.wait(store.queue.claim(actions, Room(limit=9), now_ms))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.confirm import write_down
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
@@ -135,7 +136,7 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
     store.by_hand("UPDATE attempt SET claim_token = 'of another event'")
     before = everything(store)
     assert not finish(store, lost, SUCCEEDED)
-    assert not store.wait(store.queue.confirm(lost, Confirmed(facts={}), NOW_MS))
+    assert not store.wait(write_down(store.queue, lost, Confirmed(facts={}), NOW_MS))
     assert everything(store) == before
     store.by_hand(f"UPDATE attempt SET outcome = 'succeeded', finished_at_ms = {NOW_MS}")
     store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1")
@@ -145,11 +146,11 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
 def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> None:
     """A hook that kills the daemon would run for ever."""
     store.add("crm", attempts=2)
-    action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", confirm=True)
+    action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", is_gated=True)
     for now_ms in range(NOW_MS, NOW_MS + 2):
         [job] = store.wait(store.queue.claim({"crm": action}, Room(limit=9), now_ms)).jobs
         if not job.is_confirmed:
-            assert store.wait(store.queue.confirm(job, Confirmed(facts={}), now_ms))
+            assert store.wait(write_down(store.queue, job, Confirmed(facts={}), now_ms))
         recover(store, now_ms + 1)
     assert not store.wait(store.queue.claim({"crm": action}, Room(limit=9), NOW_MS + 3)).jobs
     assert store.rows("SELECT state, attempt_count FROM delivery") == [("dead", 2)]

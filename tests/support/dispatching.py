@@ -16,7 +16,6 @@ from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Settling
 from premblyd.features.keeping.settings import ERASED
-from premblyd.features.turns.once import Ruling
 from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.ground.errors import StoreUnavailableError
@@ -99,9 +98,9 @@ class TroubledQueue(Queue):
         self.claims = (*self.claims, args)
         return asyncio.ensure_future(self._late(super().claim(*args)))
 
-    def confirm(self, *args: Any, **keys: Any) -> "asyncio.Future[Ruling | None]":
+    def within_claim(self, *args: Any) -> "asyncio.Future[Any]":
         self._fail("confirm")
-        return super().confirm(*args, **keys)
+        return super().within_claim(*args)
 
     def finish(self, *args: Any) -> "asyncio.Future[bool]":
         self._fail("finish")

@@ -53,7 +53,7 @@ def claim_once(
     store: Store, now_ms: int = NOW_MS, *, slots: int = 9, running: Collection[int] = ()
 ) -> Claimed:
     """Claim for the actions crm and other, which run once for each reference and outcome."""
-    action = Claimable(slots=slots, lease_ms=LEASE_MS, digest="", once=True)
+    action = Claimable(slots=slots, lease_ms=LEASE_MS, digest="", takes_turns=True)
     actions = {"crm": action, "other": action}
     return store.wait(store.queue.claim(actions, Room(limit=9, running=running), now_ms))
 

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from peewee import fn
+from peewee import Case, fn
 
 from premblyd.features.asking import awaited, questions
 from premblyd.features.asking.questions import NewInquiry
@@ -35,13 +35,15 @@ from premblyd.store.writer import Step, Writer
 class NewAnswer:
     """An answer that settles a verification, as an event, and the actions that it is for. `asked`:
     the reference by which the record knows the verification; the answer's own may be another.
-    `is_for`: whether it is for one of them also when these other events are about it."""
+    `is_for`: whether it is for one of them also when these other events are about it. `confirming`:
+    those of them whose hooks begin only when Prembly has confirmed the event."""
 
     webhook: Webhook
     deliveries: Sequence[NewDelivery]
     asked: str
     is_for: Callable[[str, Sequence[Verdict]], bool] = lambda *_: True
     names: Sequence[str] = ()  # by which Prembly knows the verification
+    confirming: Collection[str] = ()
 
 
 class Answers:
@@ -104,7 +106,13 @@ def add_answer(
         others = found_others(transaction, references)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
         erasure_id = min(was_erased.values(), default=None)
-        had: dict[str, int] = dict(look_up(transaction, _HAD, references)) if deliveries else {}
+        had: dict[str, int] = {
+            action: delivery_id
+            for action, delivery_id, is_sure in (
+                look_up(transaction, _HAD, references) if deliveries else ()
+            )
+            if is_sure or action not in answer.confirming
+        }
         to_run = [each for each in deliveries if each.action not in had]
         skipped = {each: had[each.action] for each in deliveries if each.action in had}
         added = inbox.add_event(transaction, webhook, to_run, erasure_id, skipped)
@@ -135,28 +143,27 @@ _HAS_RUN = fn.EXISTS(
         | Attempt.http_status.is_null(False),
     )
 )
-# A hook that has begun, or may still begin. With `confirm` none has before Prembly confirms.
-_HAS_BEGUN = (Delivery.attempt_count > 0) & (
-    Delivery.confirmed_at_ms.is_null(False)
-    | _HAS_RUN
-    | ~fn.EXISTS(
-        Inquiry.select(Inquiry.id).where(
-            Inquiry.purpose == Purpose.CONFIRM,
-            (Inquiry.delivery == Delivery.id)
-            # Of several deliveries that share an answer, one has the question.
-            | ((Inquiry.event == Delivery.event) & (Inquiry.error == Delivery.last_error)),
-        )
+# A hook that has begun, or may still begin.
+_HAS_BEGUN = (Delivery.state == State.SUCCEEDED) | (
+    (Delivery.state.in_([State.PENDING, State.RUNNING]) & IS_BELIEVED)
+    | ((Delivery.attempt_count > 0) & (Delivery.confirmed_at_ms.is_null(False) | _HAS_RUN))
+)
+# With `confirm` none has before Prembly confirms; that could not be asked leaves no question.
+_MAY_HAVE_BEGUN = (Delivery.attempt_count > 0) & ~fn.EXISTS(
+    Inquiry.select(Inquiry.id).where(
+        Inquiry.purpose == Purpose.CONFIRM,
+        (Inquiry.delivery == Delivery.id)
+        # Of several deliveries that share an answer, one has the question.
+        | ((Inquiry.event == Delivery.event) & (Inquiry.error == Delivery.last_error)),
     )
 )
 _DOUBTED = Spelt.of(Event.select(Event.id).where(STANDING == Standing.DOUBTED, IS_BELIEVED), Event)
 _HAD = Spelt.of(
-    Event.select(Delivery.action, Delivery.id)
+    Event.select(Delivery.action, Delivery.id, Case(None, [(_HAS_BEGUN, 1)], 0))
     .join(Delivery, on=(Delivery.event == Event.id))
     .where(
         STANDING.not_in([*BEFORE_RESULT, Standing.ELSEWHERE]),
-        (Delivery.state == State.SUCCEEDED)
-        | _HAS_BEGUN
-        | (Delivery.state.in_([State.PENDING, State.RUNNING]) & IS_BELIEVED),
+        _HAS_BEGUN | _MAY_HAVE_BEGUN,
     ),
     Event,
 )

@@ -16,14 +16,21 @@ from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.features.asking.questions import DOUBTS, Inquiries, NewInquiry
 from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.asking.settling import Settling, new_inquiry, requirement_of, tell_answered
+from premblyd.features.turns import once
+from premblyd.features.turns.once import Ruling
 from premblyd.features.turns.settings import ONCE
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.times import Clock
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
+from premblyd.queue.digests import Digests
+from premblyd.queue.finishing import is_claimed_by
 from premblyd.queue.jobs import Confirmed, Job, Result
+from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
+from premblyd.store.engine import Transaction, param, update
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.tables import Delivery
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 AGAINST_IT = (
@@ -226,7 +233,7 @@ class Confirmation:
     ) -> Job | Result:
         """Write down that the delivery is confirmed. Return its job when it is, still ours, and
         nothing else has run for the same verification."""
-        ruling = await self._queue.confirm(job, confirmed, at_ms, names, is_once=is_once)
+        ruling = await write_down(self._queue, job, confirmed, at_ms, names, is_once=is_once)
         if ruling is None:
             return _later("another attempt has taken over the delivery", 0)
         if ruling.wait_ms is not None:
@@ -235,6 +242,46 @@ class Confirmation:
         if ruling.other_id is not None:
             return Result(outcome=AttemptOutcome.INTERRUPTED, ends_as=State.SKIPPED)
         return replace(confirmed.job(job), once_key=ruling.key or job.once_key)
+
+
+def write_down(
+    queue: Queue,
+    job: Job,
+    confirmed: Confirmed,
+    at_ms: int,
+    names: Sequence[str] = (),
+    *,
+    is_once: bool = False,
+) -> "asyncio.Future[Ruling | None]":
+    """Write down what Prembly's answer of `at_ms` confirmed of the job's event, and by which names
+    it knows the verification: its hook runs now. `is_once`: unless the ruling says that another
+    has, or does, because of these names. None: the lease was lost, or the event was erased
+    meanwhile; nothing changed."""
+
+    def work(transaction: Transaction) -> Ruling | None:
+        ruling = Ruling()
+        known = learn_names(transaction, names, at_ms)
+        if is_once and known:
+            verdict = confirmed.job(job).event.verdict
+            ruling = once.rule(transaction, job, known, verdict, at_ms)
+        if ruling.other_id is not None:
+            if ruling.wait_ms is None and not ruling.is_gone:
+                once.note_other(transaction, job.delivery_id, ruling.other_id)
+            return ruling
+        sha256 = confirmed.sha256
+        changed = transaction.change(
+            _CONFIRM,
+            id=job.delivery_id,
+            claim_token=job.claim_token,
+            attempts_left=job.attempts_left,
+            confirmed_at_ms=at_ms,
+            confirmed_digest=sha256 and Digests.of(transaction).of_body(sha256),
+            confirmed_facts=confirmed.text,
+            confirmed_key=ruling.key,
+        )
+        return ruling if changed else None
+
+    return queue.within_claim(job, work, lock_names(names))
 
 
 class Patience:
@@ -311,3 +358,11 @@ def _cancelled(error: str) -> Result:
 def _later(error: str, in_s: float) -> Result:
     """Return the result of a hook that is not run now. It costs no attempt."""
     return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=in_s)
+
+
+# Only now the attempt is spent: what comes before it is a question.
+_CONFIRM = update(
+    Delivery,
+    *("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key", "attempts_left"),
+    where=is_claimed_by(param("id"), param("claim_token")),
+)

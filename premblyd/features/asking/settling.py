@@ -86,6 +86,7 @@ class Settling:
             asked=reference,
             is_for=is_for,
             names=answers.all_names(question, stated),
+            confirming={name for name, action in actions.items() if CONFIRM.of(action)},
         )
 
     async def store(

@@ -31,8 +31,8 @@ class Inquiry(Table):
     exported_as = "inquiries"
     at_ms = Moment(PLAIN)
     purpose = Text(PLAIN)
-    event = Reference(Event, column_name="event_id", null=True)
-    delivery = Reference(Delivery, column_name="delivery_id", null=True)
+    event = Reference(Event, column_name="event_id", null=True, on_delete="CASCADE")
+    delivery = Reference(Delivery, column_name="delivery_id", null=True, on_delete="CASCADE")
     # NULL: a session was asked for, whose id is a secret
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
     result = Text(PLAIN)
@@ -41,7 +41,9 @@ class Inquiry(Table):
     error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     answer_bytes = Number(PLAIN, null=True)
     answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
-    stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
+    stored_event = Reference(
+        Event, column_name="stored_event_id", null=True, backref="+", on_delete="CASCADE"
+    )
     wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
 
     indexes = (
@@ -62,14 +64,19 @@ class Awaited(Table):
     stopped: ClassVar = {"state": AwaitedState.ERASED, "due_at_ms": None}
     endpoint = Text(PLAIN)
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
-    event = Reference(Event, column_name="event_id")
+    event = Reference(Event, column_name="event_id", on_delete="CASCADE")
     state = Text(PLAIN)
     due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
     ask_count = Number(PLAIN, constraints=ZERO)
     created_at_ms = Moment(PLAIN)
     finished_at_ms = Moment(PLAIN, null=True)
     settled_by = Reference(
-        Event, column_name="settled_by_id", null=True, backref="+", is_about=False
+        Event,
+        column_name="settled_by_id",
+        null=True,
+        backref="+",
+        on_delete="CASCADE",
+        is_about=False,
     )
     last_error = Text(PLAIN, null=True)
     # As an event's.

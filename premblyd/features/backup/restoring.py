@@ -143,6 +143,7 @@ def taken_in(
             numbers = known.numbers if known else {}
             given = [*newest, *(line.event_id for line in lines), numbers.get("event", 0)]
             highest = max((each for each in given if each < _MOST_EVENTS), default=0)
+            backend(_at(new, own_key)).prepare()  # it may be of before a feature was installed
             with closing(connect_operator(_at(new, own_key))) as database:
                 watch("checking", 0, None)
                 if found := taking.what_is_wrong(database.connection()):

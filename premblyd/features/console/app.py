@@ -7,10 +7,11 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
-from tornado.template import Loader
+from tornado.template import Loader, Template
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd.config.models import Config
+from premblyd.feature import added, installed
 from premblyd.features.console import actions, deliveries, event, lists, overview, signin
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
@@ -110,6 +111,17 @@ class _Static(StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
 
 
+class _Templates(Loader):
+    """Those of the console, and of features, in their folders of that name."""
+
+    def _create_template(self, name: str) -> Template:
+        for feature in installed():
+            path = HOME.parent / feature / "templates" / name
+            if path.exists():
+                return Template(path.read_bytes(), name=name, loader=self)
+        raise FileNotFoundError(name)
+
+
 def _application(services: Services) -> Application:
     with_services = {"services": services}
     form = r"(?:\.json|\.csv)?"
@@ -132,13 +144,10 @@ def _application(services: Services) -> Application:
         (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
         (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
-        (r"/actions/explain(?:\.json)?", actions.Explain),
-        (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
-        (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),
-        (r"/days(?:\.json)?", overview.Days),
         (r"/sessions(?:\.json)?", signin.Sessions),
         (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),
+        *added("pages", "PAGES"),
     ]
     return Application(
         [
@@ -147,7 +156,7 @@ def _application(services: Services) -> Application:
         ],
         default_handler_class=NothingHere,
         default_handler_args=with_services,
-        template_loader=Loader(str(HOME / "templates"), autoescape="xhtml_escape"),
+        template_loader=_Templates(str(HOME / "templates"), autoescape="xhtml_escape"),
         xsrf_cookies=True,
         xsrf_cookie_name=f"{services.cookie}-form",
         log_function=lambda handler: None,  # no line per request, with what is looked for in it

@@ -14,6 +14,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd.config.models import Config
+from premblyd.feature import added
 from premblyd.features.console import access, strangers, words
 from premblyd.features.console.access import Session
 from premblyd.features.console.bulk import Bulks
@@ -75,6 +76,51 @@ class Services:
         console = CONSOLE.of(self.config)
         assert console is not None  # noqa: S101 (there is no console without)
         return console
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What panels are asked for."""
+
+    config: Config
+    now_ms: int
+    since_ms: int
+    period: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """A part of a page that is a feature's: PANELS of its pages.py. `find` returns what the page's
+    JSON has of it, and what its template has besides. On a `card` of an action there is only the
+    template."""
+
+    page: str
+    template: str
+    find: Callable[[Database, Asked], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None
+    is_last: bool = False
+
+    @staticmethod
+    def of(page: str) -> "list[Panel]":
+        """Return the panels of a page, from top to bottom."""
+        found = (each for each in added("pages", "PANELS") if each.page == page)
+        return sorted(found, key=lambda each: each.is_last)
+
+
+@dataclass(slots=True)
+class Panels:
+    """What the panels of a page have found: `view` in its JSON, `shown` by their templates."""
+
+    view: dict[str, Any] = field(default_factory=dict)
+    shown: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    @classmethod
+    def find(cls, page: str, database: Database, asked: Asked) -> "Panels":
+        panels = cls()
+        for panel in Panel.of(page):
+            view, more = panel.find(database, asked) if panel.find else ({}, {})
+            panels.view |= view
+            panels.shown.append((panel.template, {"now_ms": asked.now_ms, **view, **more}))
+        return panels
 
 
 class Refused(PremblydError):

@@ -8,22 +8,25 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
+from peewee import fn
+
 from premblyd.config.values import When
 from premblyd.features.console import export
 from premblyd.features.console.handler import Handler
-from premblyd.features.statistics import statistics
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import is_type
-from premblyd.record import lists
+from premblyd.record import lists, queries
 from premblyd.record.filters import EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.listing import Chosen, Filter, Reads, filters_of
 from premblyd.record.lists import LIMIT, Cursor, EventRow, OperatorRow, Part, RejectionRow
 from premblyd.record.queries import Row
 from premblyd.store.engine import Database
+from premblyd.store.tables import Rejection
 
 C = TypeVar("C", bound=Chosen)
 MAX_CHARACTERS = 200
 MAX_ID = 2**63 - 1
+MOST_SENDERS = 20
 
 
 @dataclass(slots=True)
@@ -217,6 +220,34 @@ class Events(ListPage):
         return dataclasses.replace(chosen, find=None, whole_name=chosen.find)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionsFrom:
+    """How many requests from an address were refused for a reason, and when last."""
+
+    reason: str
+    remote_ip: str
+    count: int
+    last_at_ms: int
+
+
+def rejections_by_sender(database: Database, since_ms: int | None = None) -> list[RejectionsFrom]:
+    """Return the reasons and addresses with most refused requests, of the 10,000 that are kept."""
+    query = Rejection.select(
+        Rejection.reason,
+        Rejection.remote_ip,
+        fn.COUNT(Rejection.id).alias("count"),
+        fn.MAX(Rejection.at_ms).alias("last_at_ms"),
+    )
+    if since_ms is not None:
+        query = query.where(Rejection.at_ms >= since_ms)
+    query = (
+        query.group_by(Rejection.reason, Rejection.remote_ip)
+        .order_by(fn.COUNT(Rejection.id).desc(), Rejection.reason, Rejection.remote_ip)
+        .limit(MOST_SENDERS)
+    )
+    return queries.rows(database, query, RejectionsFrom)
+
+
 class Rejections(ListPage):
     """A list of refused requests, the newest first, below a summary."""
 
@@ -228,7 +259,7 @@ class Rejections(ListPage):
     nothing = MappingProxyType({"summary": []})
 
     def beside(self, database: Database, chosen: RejectionFilter) -> Mapping[str, Any]:
-        return {"summary": statistics.rejections_by_sender(database, chosen.since_ms)}
+        return {"summary": rejections_by_sender(database, chosen.since_ms)}
 
 
 class Operators(ListPage):

@@ -1,18 +1,13 @@
-"""The first page, with what needs attention and numbers; the page of days; metrics for
-Prometheus."""
+"""The first page, with what needs attention and numbers; metrics for Prometheus."""
 
 import functools
-from dataclasses import fields
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 from tornado.web import HTTPError
 
-from premblyd.features.asking import days
-from premblyd.features.console import charts, strangers, words
-from premblyd.features.console.handler import Handler, Refused
-from premblyd.features.keeping import keepstatus
-from premblyd.features.statistics import statistics
+from premblyd.features.console import strangers, words
+from premblyd.features.console.handler import Asked, Handler, Panels, Refused
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.record.troubles import table
@@ -22,7 +17,7 @@ PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
 
 
 class Overview(Handler):
-    """The numbers of a period, below what needs attention now."""
+    """What needs attention now, and the numbers of a period."""
 
     section = "/"
 
@@ -32,7 +27,7 @@ class Overview(Handler):
             raise PremblydError(f"`since` should be one of {', '.join(PERIODS)}.")
         now_ms, config = self.now_ms, self.services.config
         since_ms = now_ms - PERIODS[period] * times.HOUR_MS
-        names = [action.name for action in config.actions]
+        asked = Asked(config=config, now_ms=now_ms, since_ms=since_ms, period=period)
         situation = functools.partial(
             Situation,
             now_ms=now_ms,
@@ -40,36 +35,23 @@ class Overview(Handler):
             path=self.services.path,
             store_error=self.services.writer.recent_error(),
         )
-        items, found, glance = await self.read(
+        items, panels = await self.read(
             lambda database: (
                 table.items(situation(record=database)),
-                statistics.of_period(database, since_ms=since_ms, now_ms=now_ms, names=names),
-                keepstatus.at_a_glance(database, config, now_ms),
+                Panels.find(self.section, database, asked),
             )
         )
-        view = {each.name: getattr(found, each.name) for each in fields(found)}
         if self.wants_json:
             attention = [item.as_json() for item in items]
-            await self.send_json({"attention": attention, **view, "kept": glance})
+            await self.send_json({"attention": attention, **panels.view})
             return
-        span = {"since_ms": since_ms, "until_ms": now_ms, "each_ms": found.each_ms}
-        by_outcome = charts.stacked(found.by_outcome, **span)
-        by_code = charts.stacked(found.by_response_code, **span)
         await self.send_page(
             "overview.html",
             period=period,
-            periods=list(PERIODS),
-            charts=[("by code", by_code), ("by outcome", by_outcome)],
-            events=by_outcome.total,
-            duplicates=sum(each.duplicates for each in found.by_outcome),
-            unmatched=sum(each.unmatched for each in found.by_outcome),
-            reasons=found.rejections_by_reason,
             link=link,
             grave=table.for_people(items),
             needs_nobody=table.needs_nobody(items),
-            now_ms=now_ms,
-            kept=list(keepstatus.lines(glance, config)),
-            **view,
+            panels=panels.shown,
         )
 
 
@@ -86,16 +68,6 @@ def link(item: Item) -> str | None:
     if target.flag is not None:
         filters[target.flag] = "yes"
     return f"/{page}" + (f"?{urlencode(sorted(filters.items()))}" if filters else "")
-
-
-class Days(Handler):
-    """Whether each of the last days is complete, or why not."""
-
-    section = "/days"
-
-    async def get(self) -> None:
-        self.filters()
-        await self.show("days.html", {"days": await self.read(days.days)})
 
 
 class Metrics(Handler):

@@ -2,6 +2,7 @@
 
 from premblyd.ground.privacy import Shape
 from premblyd.store.columns import PERSONAL, PLAIN, SECRET, Kept, Moment, Text
+from premblyd.store.engine import param
 from premblyd.store.table import Table
 
 
@@ -10,7 +11,6 @@ class ConsoleToken(Table):
     of its session. Only its digest is kept."""
 
     kept = Kept.UNTIL_ENDED
-    ends = "until_ms"
     is_moved = False
     kind = Text(PLAIN)  # link, or session
     digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)
@@ -22,3 +22,4 @@ class ConsoleToken(Table):
 
 
 TABLES = (ConsoleToken,)
+EXPIRED = (ConsoleToken.delete().where(ConsoleToken.until_ms <= param("now_ms")),)

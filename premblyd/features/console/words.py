@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from tornado.escape import xhtml_escape
 
-from premblyd.features.pause.wording import sentence as paused  # noqa: F401
+from premblyd.feature import added
 from premblyd.ground import privacy, times
 from premblyd.ground.times import for_html as machine_time  # noqa: F401
 from premblyd.ground.words import counted, duration, number, percent, size, visible  # noqa: F401
@@ -32,10 +32,6 @@ ONLY_LOOKS = (
 )
 BY_PROXY = "The proxy has signed you in, so sign out there."
 FAILED = "Something went wrong here. The log says more: console.failed."
-UNTIL = (
-    "A pause ends at a time such as 2026-01-31T06:00 (UTC), or after a duration such as 30m,"
-    " 2h or 7d."
-)
 ERRORS = {
     403: "This form was too old, or came from another site. Nothing was done. Reload its page.",
     404: "There is nothing here.",
@@ -58,9 +54,13 @@ PAGES = (
     ("/rejections", "Rejections"),
     ("/actions", "Actions"),
     ("/operators", "Operator log"),
-    ("/days", "Days"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
+
+
+def pages() -> list[tuple[str, str]]:
+    """Return the pages of the navigation: paths and titles."""
+    return [*PAGES, *added("pages", "LINKS")]
 
 
 def moment(ms: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, Node, Query
 
+from premblyd.feature import added
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
@@ -111,8 +112,4 @@ _KINDS = (
         ),
     ),
 )
-_EXPIRED = [
-    Statement(each.delete().where(getattr(each, each.ends) <= param("now_ms")))
-    for each in TABLES
-    if each.ends
-]
+_EXPIRED = tuple(map(Statement, added("tables", "EXPIRED")))

@@ -38,7 +38,7 @@ WHERE pg_class.oid = to_regclass('record') AND nspname <> current_schema()
 
 
 def prepare(server: Server) -> bool:
-    """Make the schema, if there is none; return whether it is new.
+    """Make what is missing of the schema; return whether the database is new.
 
     Raise SchemaError when another build of premblyd made it, MoveAtWorkError when it is being
     moved, StoreUnavailableError when it can't be made.
@@ -50,11 +50,10 @@ def prepare(server: Server) -> bool:
             _require_no_move(connection, name)
             _require_one_place(connection, name)
             is_new = not schema.is_made(database)
-            if is_new:
+            if lacking := schema.parts() if is_new else schema.lacking(database, name):
                 become_owner(connection)
                 with database.atomic():
-                    schema.make(database, translation.statements())
-            schema.require_own(database, name)
+                    schema.make(database, lacking, translation.statements)
             return is_new
 
 
@@ -68,7 +67,7 @@ def require_usable(server: Server) -> None:
     ):
         _require_one_place(database.connection(), str(server))
         if schema.is_made(database):
-            schema.require_own(database, str(server))
+            schema.lacking(database, str(server))
 
 
 def connect_read_only(server: Server) -> Database:

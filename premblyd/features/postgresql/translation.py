@@ -41,10 +41,10 @@ _LOCK_NUMBER = """CREATE FUNCTION lock_number(name text) RETURNS bigint LANGUAGE
 $$"""
 
 
-def statements() -> Iterator[str]:
-    """Yield the statements that make the schema."""
-    yield from map(_translated, schema.portable())
-    for sql in (_LOCK_NUMBER, *added("triggers", "IN_POSTGRESQL")):
+def statements(part: str) -> Iterator[str]:
+    """Yield the statements that make a part of the schema."""
+    yield from map(_translated, schema.statements(part))
+    for sql in added("triggers", "IN_POSTGRESQL", [part]) if part else (_LOCK_NUMBER,):
         yield sql.replace("%", "%%")  # where params begin with it
 
 

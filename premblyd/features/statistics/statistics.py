@@ -31,7 +31,6 @@ _SHOWN: Mapping[CountedBy, Shape] = {
     "outcome": Shape.PLAIN,
     "type": Shape.TYPE,
 }
-MOST_SENDERS = 20
 MOST_COLUMNS = 72  # of a chart
 
 
@@ -230,31 +229,3 @@ def attempts_of(
         if outcome != AttemptOutcome.INTERRUPTED:
             durations[action][bucket] += count
     return {name: dict(counts) for name, counts in attempts.items()}, durations
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionsFrom:
-    """How many requests from an address were refused for a reason, and when last."""
-
-    reason: str
-    remote_ip: str
-    count: int
-    last_at_ms: int
-
-
-def rejections_by_sender(database: Database, since_ms: int | None = None) -> list[RejectionsFrom]:
-    """Return the reasons and addresses with most refused requests, of the 10,000 that are kept."""
-    query = Rejection.select(
-        Rejection.reason,
-        Rejection.remote_ip,
-        fn.COUNT(Rejection.id).alias("count"),
-        fn.MAX(Rejection.at_ms).alias("last_at_ms"),
-    )
-    if since_ms is not None:
-        query = query.where(Rejection.at_ms >= since_ms)
-    query = (
-        query.group_by(Rejection.reason, Rejection.remote_ip)
-        .order_by(fn.COUNT(Rejection.id).desc(), Rejection.reason, Rejection.remote_ip)
-        .limit(MOST_SENDERS)
-    )
-    return queries.rows(database, query, RejectionsFrom)

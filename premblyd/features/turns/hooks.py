@@ -1,8 +1,9 @@
-"""What turns do on the way of a webhook."""
+"""What `order` and `once` do on the way of a webhook."""
 
 from collections.abc import Sequence
 
-from premblyd.features.turns.oncekeys import keep_keys, once_key
+from premblyd.features.turns import once, oncekeys, order
+from premblyd.features.turns.settings import ONCE, then_of
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Arrival, Hooks
 from premblyd.store.engine import Statement, Transaction, param
@@ -17,12 +18,26 @@ def _arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
             said = each.webhook.verdict
             if said.reference:
                 digests = Digests.of(transaction)
-                key = once_key(digests, said.reference, said.outcome, said.type)
+                key = oncekeys.once_key(digests, said.reference, said.outcome, said.type)
                 transaction.write(_KEEP_KEY, event_id=each.event_id, key=key)
 
 
 _KEEP_KEY = Statement(
     Delivery.update(confirmed_key=param("key")).where(Delivery.event == param("event_id"))
 )
-HOOKS = (Hooks(arrived=_arrived),)
-REMOVING = (keep_keys,)
+HOOKS = (
+    Hooks(
+        arrived=_arrived,
+        turn=lambda transaction, now_ms: once.Turns(transaction, now_ms).of,
+        begin=once.begin,
+        keeps_open=order.keeps_open,
+        locks_to_end=order.locks_to_end,
+        store=order.insert,
+        locks_to_store=order.locks_to_store,
+        lock=order.lock,
+        again=order.again,
+    ),
+)
+REMOVING = (oncekeys.keep_keys,)
+TURNS = (lambda action: ONCE.of(action) is not None,)
+TERMS = (then_of,)

@@ -10,17 +10,17 @@ so a claim has few, whatever waits.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
 from premblyd.features.turns.oncekeys import RemovedKeys, Subject, keys_by_names, subject_of
-from premblyd.features.turns.order import may_end
+from premblyd.features.turns.order import keeps_open
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, plain_id
 from premblyd.queue import recovery
 from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import Statement, Transaction, param, update
 from premblyd.store.states import State
@@ -38,14 +38,6 @@ class _Holder(NamedTuple):
     state: str
     started_at_ms: int | None = None  # of its last attempt
     is_gone: bool = False
-
-
-class Turn(Enum):
-    """What a claim decides about a delivery."""
-
-    NOW = auto()  # it may run
-    PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
-    UNKNOWN = auto()  # another host has a lock at this moment: its key's, its line's, the other's
 
 
 def lock_name(action: str, key: str) -> str:
@@ -86,7 +78,7 @@ class Turns:
             recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
-        elif may_end(self._transaction, delivery.order_key) and (
+        elif not keeps_open(self._transaction, delivery) and (
             holder.is_gone or self._is_noted(delivery.id, holder.id)
         ):
             recovery.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
@@ -214,6 +206,15 @@ def _hold_ms(now_ms: int, started_at_ms: int | None) -> int:
     """Return for how long to wait for another that runs: as long as that runs already. So it waits
     at most twice as long as it must, and looks only a few times however long that is."""
     return min(max(now_ms - (started_at_ms or now_ms), MIN_HOLD_MS), MAX_HOLD_MS)
+
+
+def begin(transaction: Transaction, delivery: Due) -> str | None:
+    """Give a delivery that begins what it runs once for, and return it; None: nothing."""
+    subject = subject_of(transaction, delivery.id)
+    if subject is None:
+        return None
+    give_key(transaction, delivery.action, delivery.id, subject.key)
+    return subject.key
 
 
 def give_key(transaction: Transaction, action: str, delivery_id: int, key: str) -> None:

@@ -9,16 +9,17 @@ Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import SQL
 
 from premblyd.features.turns.settings import Then
 from premblyd.prembly.payload import same_id
 from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import New
+from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import Delivery, Event
@@ -38,17 +39,6 @@ class LinePlace(NamedTuple):
 
     id: int
     place: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A delivery of an action with `order` that is to be stored."""
-
-    event_id: int
-    line: Line
-    attempts: int
-    now_ms: int
-    holds: bool  # those behind it, when it is dead
 
 
 class Position(NamedTuple):
@@ -73,10 +63,16 @@ def lock_name(key: str) -> str:
     return f"order {key}"
 
 
-def may_end(transaction: Transaction, key: str | None) -> bool:
-    """Return whether the lines of a delivery's key, which its end changes, are in nobody else's
-    hands. Nobody's are until the transaction ends. `key`: None: it stands in no line."""
-    return key is None or transaction.try_lock(lock_name(key))
+def keeps_open(transaction: Transaction, delivery: Due) -> bool:
+    """Return whether another host has the lines of a delivery's key, which its end changes. If not,
+    none has them until the transaction ends."""
+    key = delivery.order_key
+    return key is not None and not transaction.try_lock(lock_name(key))
+
+
+def locks_to_end(ending: Due | Job) -> Sequence[str]:
+    """Return the lock of the lines of a delivery's key."""
+    return () if ending.order_key is None else (lock_name(ending.order_key),)
 
 
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
@@ -87,41 +83,40 @@ def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
     transaction.lock(lock_name(key) for key in keys if isinstance(key, str))
 
 
-def lock_of_events(transaction: Transaction, event_ids: Sequence[int]) -> None:
-    """Lock the lines in which new deliveries of these events will stand."""
-    digests = Digests.of(transaction)
-    rows = transaction.look_up(_REFERENCES, event_ids)
-    keys = {order_key(digests, reference) for (reference,) in rows if isinstance(reference, str)}
-    transaction.lock(map(lock_name, keys))
+def locks_to_store(digests: Digests, reference: str) -> Iterable[str]:
+    """Return the lock of the lines in which new deliveries of a reference will stand."""
+    return (lock_name(order_key(digests, reference)),)
 
 
-def insert(transaction: Transaction, entries: Iterable[Entry]) -> list[int | None]:
+def insert(transaction: Transaction, new: Iterable[New]) -> list[int | None]:
     """Store deliveries at the ends of their lines, which are locked; return the ids in the order in
     which they were stored. Of one line each refers to the one before, so that is stored first."""
-    lines: dict[Line, deque[Entry]] = {}
-    for entry in entries:
-        lines.setdefault(entry.line, deque()).append(entry)
+    digests = Digests.of(transaction)
+    lines: dict[Line, deque[New]] = {}
+    for each in new:
+        line = Line(order_key(digests, each.reference), each.action)
+        lines.setdefault(line, deque()).append(each)
     last = {line: last_of(transaction, line) for line in lines}
     ids: list[int | None] = []
     for round_ in zip_longest(*lines.values()):
-        ranks = [entry for entry in round_ if entry is not None]
-        positions = [_behind(last[entry.line], entry.line, entry.holds) for entry in ranks]
+        ranks = [(line, each) for line, each in zip(lines, round_, strict=True) if each is not None]
+        positions = [_behind(last[line], line, each.terms == "wait") for line, each in ranks]
         rows = [
             (
-                entry.event_id,
-                entry.line.action,
+                each.event_id,
+                each.action,
                 State.PENDING,
-                None if position.waits_for_id else entry.now_ms,
-                entry.attempts,
-                entry.now_ms,
+                None if position.waits_for_id else each.now_ms,
+                each.attempts,
+                each.now_ms,
                 *position,
             )
-            for entry, position in zip(ranks, positions, strict=True)
+            for (_, each), position in zip(ranks, positions, strict=True)
         ]
         stored = transaction.insert_many(_INSERT, rows)
-        for entry, position, id_ in zip(ranks, positions, stored, strict=True):
+        for (line, _), position, id_ in zip(ranks, positions, stored, strict=True):
             if id_ is not None and position.order_place is not None:
-                last[entry.line] = LinePlace(id_, position.order_place)
+                last[line] = LinePlace(id_, position.order_place)
         ids += stored
     return ids
 
@@ -132,12 +127,21 @@ def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> L
     return LinePlace(*row) if row else None
 
 
-def stood(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, Row]:
-    """Return what `position_again` needs to know of these deliveries, by their numbers."""
-    return {row[0]: row for row in transaction.look_up(_OF_DELIVERIES, delivery_ids)}
+def again(
+    transaction: Transaction, thens: Mapping[int, Then | None]
+) -> Callable[[int], Mapping[str, Any]]:
+    """Return what the rows of deliveries that are queued again say of their places, one after the
+    other."""
+    stood = {row[0]: row for row in transaction.look_up(_OF_DELIVERIES, [*thens])}
+
+    def columns(delivery_id: int) -> Mapping[str, Any]:
+        position = _position_again(transaction, stood.get(delivery_id), thens[delivery_id])
+        return position._asdict() | ({"due_at_ms": None} if position.waits_for_id else {})
+
+    return columns
 
 
-def position_again(transaction: Transaction, stood: Row | None, then: Then | None) -> Position:
+def _position_again(transaction: Transaction, stood: Row | None, then: Then | None) -> Position:
     """Return where a delivery that is over stands when it is queued again: at the end of its line.
     One that is dead and holds those behind it has kept its place. `stood`: what is known of it;
     None: it is gone. `then`: as its action has it now; None: that has no `order`."""
@@ -183,7 +187,6 @@ _LAST = Statement(
     .order_by(Delivery.order_place.desc())
     .limit(1)
 )
-_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
 _KEYS_AND_REFERENCES = Lookup(
     Delivery.select(Delivery.order_key, Event.reference).join(Event), Delivery.id
 )

@@ -305,7 +305,7 @@ def require_fit(path: Path, key_path: Path | None = None) -> None:
 
 
 def prepare(path: Path, key_path: Path | None = None) -> bool:
-    """Make the schema of the database at `path`, if it has none; return whether it is new.
+    """Make what the database at `path` lacks of the schema; return whether it is new.
 
     Raise SchemaError when another build of premblyd made it, StoreUnavailableError when it can't be
     opened.
@@ -317,9 +317,8 @@ def prepare(path: Path, key_path: Path | None = None) -> bool:
     with contextlib.closing(connect(path, key_path)) as database, translated():
         with database.atomic("IMMEDIATE"):
             is_new = not database.get_tables()
-            if is_new:
-                schema.make(database, schema.in_sqlite())
-        schema.require_own(database, str(path))
+            lacking = schema.parts() if is_new else schema.lacking(database, str(path))
+            schema.make(database, lacking, schema.in_sqlite)
         return is_new
 
 
@@ -331,4 +330,4 @@ def require_usable(path: Path, key_path: Path | None = None) -> None:
         translated(StoreUnreadableError),
     ):
         if database.get_tables():
-            schema.require_own(database, str(path))
+            schema.lacking(database, str(path))

@@ -111,8 +111,8 @@ def test_a_claim_reads_by_the_index_though_the_server_knows_little(
     store.by_hand(FILL, NOW_MS)
     if analyzed == "after":
         store.by_hand("ANALYZE")
-    for name in ("WAITING_ACTIONS", "DUE", "DUE_BEHIND", "FIRST_DUE"):
-        plan = store.call(partial(explained, getattr(due, name)))
+    for statement in (due.waiting_actions(), due.DUE, due.DUE_BEHIND, due.FIRST_DUE):
+        plan = store.call(partial(explained, statement))
         assert "using delivery_queue on delivery t1" in plan, plan
         assert not any(word in plan for word in ("Bitmap", "Sort", "Seq Scan on delivery")), plan
 

@@ -1,5 +1,6 @@
 """SQLite as the writer's engine: what it commits, what it refuses, and the log beside its file."""
 
+import resource
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.ground.errors import StoreUnavailableError, ValueRefusedError
+from premblyd.queue.hooks import Bound
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import CHECKPOINT_AFTER, FILE_REPLACED
 from tests.support.database import locked, rows
@@ -26,12 +28,23 @@ def bodies(path: Path) -> list[bytes]:
     return [body for (body,) in rows(path, "SELECT body FROM event ORDER BY id")]
 
 
-def test_a_health_check_writes_to_the_disk(store: Store) -> None:
+@pytest.mark.parametrize("bound", [None, Bound([])], ids=["", "without any feature"])
+def test_a_health_check_writes_to_the_disk(store: Store, bound: Bound | None) -> None:
+    store.writer.bound = bound
     log = store.path.with_name(f"{store.path.name}-wal")
     store.add()
     before = log.stat().st_size
     store.wait(store.inbox.prove_commit())
-    assert log.stat().st_size > before
+    full = log.stat().st_size
+    assert full > before
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full, limits[1]))
+    try:
+        with pytest.raises(StoreUnavailableError):
+            store.wait(store.inbox.prove_commit())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    store.wait(store.inbox.prove_commit())
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_schema_that_can_not_be_made_leaves_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "in_sqlite", lambda: ["DROP TABLE missing"])
+        patched.setattr(schema, "in_sqlite", lambda part: ["DROP TABLE missing"])
         with pytest.raises(Unavailable, match="no such table: missing"):
             opening.prepare(tmp_path / "p.db")
     assert opening.prepare(tmp_path / "p.db")

@@ -1,14 +1,17 @@
-"""Bar charts as SVG: bars of counts, stacked by name, for spans of time."""
+"""On the overview and the page of actions: numbers, and bar charts of them as SVG."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
-
-from tornado.escape import xhtml_escape
+from dataclasses import dataclass, fields
+from html import escape
+from typing import Any, NamedTuple
 
 from premblyd.features.console import words
+from premblyd.features.console.handler import Asked, Panel
+from premblyd.features.console.overview import PERIODS
+from premblyd.features.statistics import statistics
 from premblyd.features.statistics.statistics import EventCount
+from premblyd.store.engine import Database
 
 MAX_KINDS = 6  # colours; what is rarest goes together
 OTHERS = "others"
@@ -59,11 +62,11 @@ class Chart:
                         f' height="{height:.2f}"/>'
                     )
             if pieces:
-                about = xhtml_escape(self._about(from_ms, counts))
+                about = escape(self._about(from_ms, counts))
                 bars.append(f"<g><title>{about}</title>{''.join(pieces)}</g>")
         return (
             f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
-            f' role="img" aria-label="{xhtml_escape(summary)}">{"".join(bars)}'
+            f' role="img" aria-label="{escape(summary)}">{"".join(bars)}'
             f'<line class="axis" x1="0" y1="{HEIGHT}" x2="{WIDTH}" y2="{HEIGHT}"/></svg>'
         )
 
@@ -105,3 +108,36 @@ def stacked(counts: Iterable[EventCount], *, since_ms: int, until_ms: int, each_
 def _place(name: str) -> tuple[int, str]:
     order = list(COLOURS)
     return (order.index(name) if name in order else len(order), name)
+
+
+def of_period(database: Database, asked: Asked) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the numbers of a period, with their charts."""
+    names = [action.name for action in asked.config.actions]
+    found = statistics.of_period(
+        database, since_ms=asked.since_ms, now_ms=asked.now_ms, names=names
+    )
+    span = {"since_ms": asked.since_ms, "until_ms": asked.now_ms, "each_ms": found.each_ms}
+    by_outcome = stacked(found.by_outcome, **span)
+    by_code = stacked(found.by_response_code, **span)
+    return {each.name: getattr(found, each.name) for each in fields(found)}, {
+        "period": asked.period,
+        "periods": list(PERIODS),
+        "charts": [("by code", by_code), ("by outcome", by_outcome)],
+        "events": by_outcome.total,
+        "duplicates": sum(each.duplicates for each in found.by_outcome),
+        "unmatched": sum(each.unmatched for each in found.by_outcome),
+        "reasons": found.rejections_by_reason,
+    }
+
+
+def of_actions(database: Database, asked: Asked) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return how each action fares."""
+    names = [action.name for action in asked.config.actions]
+    found = statistics.actions(database, since_ms=asked.since_ms, now_ms=asked.now_ms, names=names)
+    return {"actions": found}, {}
+
+
+PANELS = (
+    Panel(page="/", template="received.html", find=of_period),
+    Panel(page="/actions", template="lastday.html", find=of_actions),
+)
