@@ -8,7 +8,16 @@ from premblyd.features import FEATURES
 from tests.removal import broken, going_with
 
 # Which can't be taken out yet: a list that only gets shorter.
-TAKEN_OUT = {"postgresql", "encryption", "worker", "backup", "console", "tryout", "statistics"}
+TAKEN_OUT = {
+    "postgresql",
+    "encryption",
+    "worker",
+    "keeping",
+    "backup",
+    "console",
+    "tryout",
+    "statistics",
+}
 NOT_YET = {*FEATURES} - TAKEN_OUT
 
 pytestmark = pytest.mark.process
