@@ -14,7 +14,8 @@ none of those that it does not need:
                   the lines of its sections, keys of an action, and actions in the sample that
                   `init` writes
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views.
-                  EXPIRED: those that delete what is over, by `now_ms` (features/keeping)
+                  EXPIRED: those that delete what is over, by `now_ms` (features/keeping). COPIES:
+                  the table of what there is of copies (features/keeping/keepstatus.py)
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
                   its pages (features/console). Only the console imports it, so it may import the
                   console. Their templates are in the folder `templates`
@@ -37,10 +38,12 @@ none of those that it does not need:
     status.py     STATUS: what `premblyd status` says (cli/status.py)
     metrics.py    FAMILIES: metrics of the record (record/families.py)
     counts.py     COUNTS: metrics that count events of the log (record/families.py)
-    copies.py     COPIES: what there is of copies (features/keeping/keepstatus.py)
-    hooks.py      HOOKS: what it does on the way of a webhook (queue/hooks.py); SHIFTS: statements
-                  that move its due times when the clock was set (`Queue.shift`); WITHHELD,
-                  HELD_UNTIL: parts of the core's statements
+    hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, HELD_UNTIL: parts of the
+                  core's statements; FORGOTTEN, RUNS_ERASED: what it says of what was erased
+                  (queue/hooks.py); REMOVED_UNTIL, NAMED_SINCE: of what was removed (asking/days.py,
+                  asking/reconciliation.py); REMOVING: what it keeps of an event that is removed
+                  (keeping/removing.py); SHIFTS: statements that move its due times when the clock
+                  was set (`Queue.shift`)
 """
 
 import functools

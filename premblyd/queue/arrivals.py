@@ -2,18 +2,14 @@
 
 import functools
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
-from premblyd.features.keeping import erased
-from premblyd.features.keeping.erased import ArrivalFacts, Erased
-from premblyd.features.keeping.erasedarrivals import ErasedArrivals
-from premblyd.prembly.payload import Webhook
-from premblyd.queue import trusted
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.digests import KEY_DIGITS, Digests
-from premblyd.queue.recovery import VERDICT_COLUMNS
 from premblyd.queue.spellings import reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.store.portions import of_size
@@ -25,23 +21,38 @@ By = Literal["body", "token"]  # see config.inquiries.Duplicates
 
 class NewEvent(NamedTuple):
     """An event to store, unless it is already there. `erasure_id`: of the erasure of another of its
-    names."""
+    names. `more`: columns that others don't have, whose values stand last in the row."""
 
     key: str
     body_bytes: int
     row: Row
     erasure_id: int | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is stored, by the names of columns."""
+        return dict(zip((*COLUMNS, *self.more), self.row, strict=True))
+
+    def having(self, **changed: Any) -> Self:
+        """Return it with other values, of further columns too."""
+        values = self.values | changed
+        return self._replace(row=tuple(values.values()), more=tuple(values)[len(COLUMNS) :])
 
 
-class Known(NamedTuple):
-    """What the record knows of some events: `keys` has the key of each, `ids` the event of each key
-    that is there, `new` those that are not, and `erased` by which erasure some are erased."""
+@dataclass(slots=True)
+class Known:
+    """What the record knows of some events: `ids` has the event of each key that is there, or was,
+    `new` those that are not, and `erased` the keys of what is about somebody who was erased."""
 
-    keys: list[str]
+    events: Sequence[NewEvent]
     ids: dict[str, int]
     new: dict[str, NewEvent]
-    erased: dict[str, Erased]
-    facts: ArrivalFacts
+    erased: set[str] = field(default_factory=set)
+
+
+# Asks the database, and returns what then changes what is known: see hooks.py.
+Arriving = Callable[[Transaction], Callable[[Known], None]]
 
 
 def event_key(digests: Digests, webhook: Webhook, by: By = "body") -> str:
@@ -74,54 +85,49 @@ def new_event(digests: Digests, webhook: Webhook, by: By = "body") -> NewEvent:
     return NewEvent(key, len(webhook.body), row)
 
 
-def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
-    """Find which of these events are there already, or were until their record was removed."""
-    keys = [event.key for event in events]
-    stored = transaction.ask_for(_IDS_BY_KEY, keys)
-    facts = erased.arrival_facts(transaction)
+def find(
+    transaction: Transaction, arriving: Sequence[Arriving], events: Sequence[NewEvent]
+) -> Known:
+    """Find which of these events are there already, and what features say of them."""
+    stored = transaction.ask_for(_IDS_BY_KEY, [event.key for event in events])
+    decide = [hook(transaction) for hook in arriving]
     ids: dict[str, int] = dict(stored())
-    if facts.any_events:
-        ids |= erased.removed_events(transaction, [key for key in keys if key not in ids])
     new: dict[str, NewEvent] = {}
-    for key, event in zip(keys, events, strict=True):
-        if key not in ids:
-            new.setdefault(key, event)  # another with this key is a duplicate of it
-    of_erased: dict[str, Erased] = {}
-    if facts.any_names:
-        rows = {key: event.row for key, event in zip(keys, events, strict=True)}
-        known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
-        of_erased = ERASED_ARRIVALS.find(transaction, rows, known)
-    return Known(keys, ids, new, of_erased, facts)
+    for event in events:
+        if event.key not in ids:
+            new.setdefault(event.key, event)  # another with this key is a duplicate of it
+    known = Known(events, ids, new)
+    for each in decide:
+        each(known)
+    return known
 
 
-def store(transaction: Transaction, known: Known) -> Known:
-    """Store those that are new, and return what is known then.
+def store(transaction: Transaction, known: Known) -> None:
+    """Store those that are new. Then it is known what is there.
 
     On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
     An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
     that is missing is a deletion.
     """
-    ids, new = dict(known.ids), dict(known.new)
-    rows = {key: event.row for key, event in new.items() if key in known.erased}
-    if known.facts.any_names:
-        ids |= ERASED_ARRIVALS.insert(transaction, rows, known.erased)
-    whole = [new[key] for key in new if key not in known.erased]
-    ids |= _insert(transaction, whole)
-    if late := [key for key in new if key not in ids]:
+    alike: dict[tuple[str, ...], list[NewEvent]] = defaultdict(list)
+    for event in known.new.values():
+        alike[event.more].append(event)
+    for more, its in alike.items():
+        known.ids |= _insert(transaction, _inserting(more), its)
+    if late := [key for key in known.new if key not in known.ids]:
         # Another host has stored these in this moment: here they are duplicates.
-        ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
+        known.ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
         for key in late:
-            del new[key]
-    return known._replace(ids=ids, new=new)
+            del known.new[key]
 
 
-def may_be_stored_later(transaction: Transaction, known: Known, now_ms: int) -> bool:
-    """Return whether nothing is said of these events, the first of which came at `now_ms`, but that
-    they are new, or there: then `asking_store` stores them."""
+def may_be_stored_later(transaction: Transaction, known: Known) -> bool:
+    """Return whether nothing is said of these events but that they are new, or there: then
+    `asking_store` stores them."""
+    if not transaction.is_far or known.erased or any(each.more for each in known.new.values()):
+        return False
     # Two of one key are one event, and a duplicate of it.
-    has_again = sum(key in known.new for key in known.keys) > len(known.new)
-    is_behind = trusted.is_behind(known.facts.trusted_ms, now_ms)
-    return transaction.is_far and not (known.erased or has_again or is_behind)
+    return sum(event.key in known.new for event in known.events) == len(known.new)
 
 
 def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping[str, int]]:
@@ -140,24 +146,31 @@ def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping
     return by_key
 
 
-def _insert(transaction: Transaction, events: Sequence[NewEvent]) -> dict[str, int]:
+def _insert(
+    transaction: Transaction, inserting: BulkInsert, events: Sequence[NewEvent]
+) -> dict[str, int]:
     """Insert events that are not there yet; return the ids of those that are new, by key."""
     ids: list[int | None] = []
     # A statement copies all that it is given.
     for rows in of_size([(event.row, event.body_bytes) for event in events], PORTION_BYTES):
-        ids += transaction.insert_many(_INSERT_EVENTS, rows)
+        ids += transaction.insert_many(inserting, rows)
     keys = (event.key for event in events)
     return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
 
 
+@functools.cache
+def _inserting(more: tuple[str, ...]) -> BulkInsert:
+    return BulkInsert(Event, *COLUMNS, *more, unique="key")
+
+
 _DERIVED_COLUMNS = ("key", "body_digest", "body_bytes", "reference_key")
+VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
-_COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
+COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
-_INSERT_EVENTS = BulkInsert(Event, *_COLUMNS, unique="key")
-_INSERT_NEW = BulkInsert(Event, *_COLUMNS)
+_INSERT_NEW = BulkInsert(Event, *COLUMNS)
 _IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
@@ -168,4 +181,3 @@ INSERT_DELIVERIES_BY_KEY = BulkInsert(
     *INSERT_DELIVERIES.columns,
     found={"event_id": Event.select(Event.id).where(Event.key == param("event_id"))},
 )
-ERASED_ARRIVALS = ErasedArrivals(_INSERT_EVENTS, INSERT_DELIVERIES)

@@ -20,7 +20,7 @@ cost a way to a far server; and what is written and emptied afterwards stays in 
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from peewee import SQL, Node
 from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.prembly.payload import Webhook
+from premblyd.queue.arrivals import Arriving
 from premblyd.queue.digests import Digests
 from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import Transaction
@@ -83,6 +84,9 @@ class Hooks:
 
     # What is to be locked before a webhook is stored, on the loop. Then `arrived` knows its id.
     locks: Callable[[Webhook], Iterable[str]] | None = None
+    # Before events are stored: asks the database, and returns what then changes what is known of
+    # them: which were there before, and which are stored otherwise.
+    arriving: Arriving | None = None
     # Behind events and deliveries that were stored: see inbox.py.
     arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
     # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
@@ -114,6 +118,7 @@ class Bound:
     def __init__(self, used: Iterable[Hooks]) -> None:
         used = tuple(used)
         self.locks = tuple(each.locks for each in used if each.locks)
+        self.arriving = tuple(each.arriving for each in used if each.arriving)
         self.arrived = tuple(each.arrived for each in used if each.arrived)
         self.prove = tuple(each.prove for each in used if each.prove)
         self.store = tuple(each.store for each in used if each.store)
@@ -142,22 +147,37 @@ def of(place: Transaction | Writer) -> Bound:
 
 def withheld(*event_ids: Node) -> Node:
     """Return the condition of all features. It is asked for once they are imported."""
-    asked = (condition(*event_ids) for condition in added("hooks", "WITHHELD"))
+    asked = (condition(*event_ids) for condition in of_features("WITHHELD"))
     return functools.reduce(operator.or_, asked, SQL("FALSE"))
+
+
+def runs_erased(action: Action) -> bool:
+    """Return whether an action's hook runs, without a body, for what is erased."""
+    return any(runs(action) for runs in of_features("RUNS_ERASED"))
+
+
+def forgotten(transaction: Transaction, names: Collection[str]) -> dict[str, int]:
+    """Return those of these names, each a reference or the id of a session, under which nothing may
+    be kept, each with the number of its erasure."""
+    found: dict[str, int] = {}
+    for which in of_features("FORGOTTEN"):
+        found |= which(transaction, names)
+    return found
 
 
 def terms_of(action: Action) -> Any:
     """Return on which terms deliveries of an action are stored; None: on none."""
-    return next((its for terms in _added("TERMS") if (its := terms(action)) is not None), None)
+    return next((its for terms in of_features("TERMS") if (its := terms(action)) is not None), None)
 
 
 def takes_turns(action: Action) -> bool:
     """Return whether it is decided of each delivery of an action whether it begins."""
-    return any(takes(action) for takes in _added("TURNS"))
+    return any(takes(action) for takes in of_features("TURNS"))
 
 
 @functools.cache
-def _added(name: str) -> tuple[Callable[[Action], Any], ...]:
+def of_features(name: str) -> Sequence[Any]:
+    """Return what stands under this name in their `hooks.py`, once they are imported."""
     return tuple(added("hooks", name))
 
 

@@ -10,12 +10,9 @@ from typing import Any, NamedTuple, Self
 from peewee import SQL
 
 from premblyd.config.models import Action
-from premblyd.features.keeping import erased
-from premblyd.features.keeping.settings import ERASED
 from premblyd.prembly.payload import Webhook
-from premblyd.queue import arrivals, hooks, trusted
+from premblyd.queue import arrivals, hooks
 from premblyd.queue.arrivals import (
-    ERASED_ARRIVALS,
     INSERT_DELIVERIES,
     INSERT_DELIVERIES_BY_KEY,
     By,
@@ -44,7 +41,7 @@ class NewDelivery:
     @classmethod
     def of(cls, action: Action) -> Self:
         attempts = action.retry.attempts
-        return cls(action.name, attempts, hooks.terms_of(action), ERASED.of(action) == "run")
+        return cls(action.name, attempts, hooks.terms_of(action), hooks.runs_erased(action))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +192,9 @@ def _arrive(
     bound: Bound, transaction: Transaction, additions: list[_Addition]
 ) -> list[Added] | list[Deferred[Added]]:
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
-    known = arrivals.find(transaction, [addition.event for addition in additions])
-    is_plain = not any(addition.needs_id for addition in additions)
-    first_ms = min(addition.now_ms for addition in additions)
-    if not is_plain or not arrivals.may_be_stored_later(transaction, known, first_ms):
+    known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
+    needs_ids = any(addition.needs_id for addition in additions)
+    if needs_ids or not arrivals.may_be_stored_later(transaction, known):
         return _add_known(bound, transaction, additions, known)
     new_ids = arrivals.asking_store(transaction, known)
     arrived = _told_apart(known, additions)
@@ -216,41 +212,34 @@ def _arrive(
         is_new = key in known.new
         return Added(new_ids()[key] if is_new else known.ids[key], key, is_new)
 
-    return [Deferred(functools.partial(added, key)) for key in known.keys]
+    return [Deferred(functools.partial(added, key)) for key, *_ in arrived]
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates."""
-    known = arrivals.find(transaction, [addition.event for addition in additions])
-    return _add_known(hooks.of(transaction), transaction, additions, known)
+    bound = hooks.of(transaction)
+    known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
+    return _add_known(bound, transaction, additions, known)
 
 
 def _add_known(
     bound: Bound, transaction: Transaction, additions: list[_Addition], known: Known
 ) -> list[Added]:
-    known = arrivals.store(transaction, known)
+    arrivals.store(transaction, known)
     arrived = _told_apart(known, additions)
     rows: list[Row] = []
     on_terms: list[New] = []
-    erased_rows: list[tuple[Row, list[Row]]] = []
     for key, addition, is_new in arrived:
         event_id, now_ms = known.ids[key], addition.now_ms
-        if is_new and key in known.erased:
-            to_run = [delivery for delivery in addition.deliveries if delivery.runs_erased]
-            its_rows = [_row(event_id, delivery, now_ms) for delivery in to_run]
-            erased_rows.append((addition.event.row, its_rows))
-        elif is_new:
-            reference = addition.webhook.verdict.reference
-            for delivery in addition.deliveries:
-                if delivery.terms is None or not reference:
+        reference = addition.webhook.verdict.reference
+        is_erased = key in known.erased  # stands in no line: its event has no reference any more
+        for delivery in addition.deliveries if is_new else ():
+            if delivery.runs_erased or not is_erased:
+                if delivery.terms is None or not reference or is_erased:
                     rows.append(_row(event_id, delivery, now_ms))
                 else:
                     on_terms.append(_new(event_id, reference, delivery, now_ms))
     transaction.write_many(INSERT_DELIVERIES, rows)
-    if erased_rows:
-        ERASED_ARRIVALS.insert_deliveries(transaction, erased_rows)
-    received = [(known.ids[each.key], each.addition.now_ms) for each in arrived if each.is_new]
-    trusted.note_kept_from(transaction, known.facts.trusted_ms, received)
     _count_duplicates(transaction, arrived, known.ids)
     if on_terms:
         _store(bound, transaction, on_terms)
@@ -271,7 +260,8 @@ def _told_apart(known: Known, additions: list[_Addition]) -> list[_Arrived]:
     """Return which are new: another of a key that is new is a duplicate of it."""
     left = set(known.new)
     arrived = []
-    for key, addition in zip(known.keys, additions, strict=True):
+    for addition in additions:
+        key = addition.event.key
         arrived.append(_Arrived(key, addition, key in left))
         left.discard(key)
     return arrived
@@ -315,10 +305,12 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     What is written to the disk is what features take back, such as a count; if there are none, a
     row of the record with an id that no other daemon on this database uses. (An event that is taken
     back would use up a number, or have the database look through all that may refer to it.)"""
-    erased.arrival_facts(transaction)
+    bound = hooks.of(transaction)
+    for arriving in bound.arriving:
+        arriving(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
-    for prove in hooks.of(transaction).prove or (_write_nothing,):
+    for prove in bound.prove or (_write_nothing,):
         prove(transaction)
     return items
 

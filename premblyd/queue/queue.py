@@ -18,12 +18,11 @@ from typing import Any, TypeVar
 
 from premblyd.config.models import Action
 from premblyd.feature import added, installed
-from premblyd.features.keeping.settings import ERASED
 from premblyd.queue import hooks, recovery
 from premblyd.queue.claims import Claims
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_claimed_by
-from premblyd.queue.hooks import withheld
+from premblyd.queue.hooks import runs_erased, withheld
 from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room
 from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
 from premblyd.store.engine import Lookup, Statement, Transaction, param
@@ -44,7 +43,7 @@ def claimable(action: Action, lease_ms: int, *, is_gated: bool) -> Claimable:
         takes_turns=hooks.takes_turns(action),
         is_gated=is_gated,
         gets_body=action.hook.gets_body,
-        runs_erased=ERASED.of(action) == "run",
+        runs_erased=runs_erased(action),
     )
 
 

@@ -9,6 +9,7 @@ from peewee import Query, fn
 
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
+from premblyd.queue.arrivals import VERDICT_COLUMNS
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.queue.jobs import SMALL_BYTES
@@ -23,7 +24,6 @@ EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's 
 ERASED = "its person was erased"
 BODY_GONE = "the body of its event was deleted when its retention period expired"
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
-VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
     *(field.name for field in fields(Webhook) if field.name != "verdict"),
     *("id", "key", "removed_parts"),

@@ -6,12 +6,11 @@ year makes at most one extra day expire each day, and after a month without a da
 needs a month to catch up.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from premblyd.ground.times import DAY_MS
-from premblyd.store.engine import Lookup, Statement, Transaction, param, update
-from premblyd.store.tables import Event, Record
+from premblyd.store.engine import Statement, Transaction, update
+from premblyd.store.tables import Record
 
 APART_MS = 2 * DAY_MS  # of clock and trusted time: somebody must say which of them is right
 BEHIND_MS = 5 * 60_000  # of a clock that does not lag, but is wrong
@@ -71,22 +70,11 @@ def write(transaction: Transaction, trusted: MachineTime) -> None:
     )
 
 
-def is_behind(trusted_ms: int | None, received_at_ms: int) -> bool:
+def is_behind(trusted_ms: int, received_at_ms: int) -> bool:
     """Return whether the clock was behind when something came."""
-    return trusted_ms is not None and received_at_ms < trusted_ms - BEHIND_MS
-
-
-def note_kept_from(
-    transaction: Transaction, trusted_ms: int | None, received: Sequence[tuple[int, int]]
-) -> None:
-    """Note of events, each with its time of receipt, that came while the clock was behind: their
-    periods count from now."""
-    late = [event_id for event_id, at_ms in received if is_behind(trusted_ms, at_ms)]
-    if late:
-        transaction.change_each(_KEEP_FROM, late, kept_from_ms=trusted_ms)
+    return received_at_ms < trusted_ms - BEHIND_MS
 
 
 _IS_FIRST = Record.id == 1
 READ = Statement(Record.select(Record.trusted_ms).where(_IS_FIRST))
 _WRITE = update(Record, "trusted_ms", "trusted_start", "trusted_uptime_ms", where=_IS_FIRST)
-_KEEP_FROM = Lookup(Event.update(kept_from_ms=param("kept_from_ms")), Event.id)

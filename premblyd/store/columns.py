@@ -112,11 +112,13 @@ class Id(Column, AutoField):
 
 
 class Reference(Column, ForeignKeyField):
-    """The id of a row of another table; ids name nobody. Peewee's own arguments follow."""
+    """The id of a row of another table; ids name nobody. `is_about`: the row is emptied with that
+    one, and goes with it; else it refers to it no more. Peewee's own arguments follow."""
 
     kind = ColumnType.NUMBER
 
-    def __init__(self, *more: Any, **options: Any) -> None:
+    def __init__(self, *more: Any, is_about: bool = True, **options: Any) -> None:
+        self.is_about = is_about
         super().__init__(PLAIN, *more, **options)
 
 

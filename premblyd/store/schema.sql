@@ -319,14 +319,6 @@ CREATE TABLE gone_event (
     event_id INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE gone_once (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    action TEXT NOT NULL,
-    once_key TEXT NOT NULL,
-    delivery_id INTEGER NOT NULL,
-    UNIQUE (once_key, action)
-) STRICT;
-
 CREATE TABLE erasure_file (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     host TEXT NOT NULL,
@@ -350,6 +342,14 @@ CREATE TABLE halt (
     since_ms INTEGER NOT NULL,
     reason TEXT NOT NULL,
     UNIQUE (worker, action)
+) STRICT;
+
+CREATE TABLE gone_once (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action TEXT NOT NULL,
+    once_key TEXT NOT NULL,
+    delivery_id INTEGER NOT NULL,
+    UNIQUE (once_key, action)
 ) STRICT;
 
 CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state

@@ -5,7 +5,8 @@ A check says what holds of a row by itself, and lists no words: to change one, S
 write the table anew.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from peewee import Model
 
@@ -16,6 +17,17 @@ class _Described(Model):
     kept: ClassVar[Kept]  # its rows, and what its columns say nothing else of
     is_moved: ClassVar[bool] = True  # False: who made its rows makes them anew after a move
     is_record: ClassVar[bool] = True  # False: daemons make its rows although no webhook ever came
+    # What a row has while its event must stay whole, and once that is erased; with the time in
+    # `finished_at_ms`, if it had not ended.
+    waiting: ClassVar[Mapping[str, Any]] = {}
+    stopped: ClassVar[Mapping[str, Any]] = {}
+    # Of rows about no event: the column with a verification's reference, and the one with what an
+    # operator wrote.
+    named_by: ClassVar[str] = ""
+    noted_in: ClassVar[str] = ""
+    exported_as: ClassVar[str] = (
+        ""  # what its rows are called in a copy of what is held of somebody
+    )
     unique: ClassVar[tuple[str, ...]] = ()
     checks: ClassVar[tuple[str, ...]] = ()
     indexes: ClassVar[tuple[str, ...]] = ()

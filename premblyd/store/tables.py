@@ -103,7 +103,7 @@ class Delivery(Table):
     finished_at_ms = Moment(PLAIN, null=True)
     last_error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     # Of a skipped one: the delivery that succeeded in its place.
-    ran_instead = Reference("self", column_name="ran_instead_id", null=True)
+    ran_instead = Reference("self", column_name="ran_instead_id", null=True, is_about=False)
     # With `once`, of the one that runs or has succeeded: what it runs once for.
     once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
     confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
@@ -183,6 +183,7 @@ class OperatorAction(Table):
     """What somebody did: replay, cancel, reveal and so on."""
 
     kept = Kept.RECORD
+    exported_as = "operator_actions"
     at_ms = Moment(PLAIN)
     actor = Text(PERSONAL, kept=Kept.RECORD, shown=Shape.PLAIN)
     action = Text(PLAIN)

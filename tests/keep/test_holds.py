@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from premblyd.features.keeping import holds, keeplists
+from premblyd.features.keeping import holds, listing
 from premblyd.features.keeping.holds import Subject, is_on_hold
 from premblyd.features.keeping.retention import Remover, Walk
 from premblyd.features.keeping.settings import Retention
@@ -78,7 +78,7 @@ def test_a_hold_follows_a_session_and_may_be_on_its_id(store: Store, database: D
     hold(store, user_ref="u")
     assert store.call(lambda it: holds.held(it, range(1, other + 1), NOW_MS)) == {named, alone}
     hold(store, reference="t")
-    assert keeplists.count_of(database, Subject(reference="t")) == 1
+    assert listing.count_of(database, Subject(reference="t")) == 1
     assert store.call(lambda it: holds.held(it, [other], NOW_MS)) == {other}
 
 
@@ -122,10 +122,10 @@ def test_each_hold_on_a_person_ends_on_its_own(store: Store) -> None:
 
 def test_the_list_has_what_is_in_force_or_ever_was(store: Store, database: Database) -> None:
     over, lasts = hold(store, user_ref="u", until_ms=LATER_MS), hold(store, reference=SPELT)
-    rows = keeplists.holds(database, NOW_MS)
+    rows = listing.holds(database, NOW_MS)
     assert [(row.id, row.user_ref or row.reference) for row in rows] == [(over, "u"), (lasts, UUID)]
-    assert [row.id for row in keeplists.holds(database, LATER_MS)] == [lasts]
-    everything = keeplists.holds(database, LATER_MS, ended=True)
+    assert [row.id for row in listing.holds(database, LATER_MS)] == [lasts]
+    everything = listing.holds(database, LATER_MS, ended=True)
     assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
 
 

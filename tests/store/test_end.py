@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from premblyd.features.keeping import personrows
-from premblyd.features.turns.hooks import HOOKS as TURNS
-from premblyd.queue.hooks import Bound, End, Hooks
+from premblyd.queue.hooks import End
 from premblyd.record.operating import Operator
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
@@ -24,7 +23,7 @@ def test_features_hear_of_every_end(store: Store) -> None:
         assert sorted(heard.items()) == sorted(store.rows(ENDED))
         assert set(states) <= set(heard.values())
 
-    store.writer.bound = Bound([*TURNS, Hooks(ending=hear)])
+    store.await_results(None).writer.bound.ending += (hear,)
     operator = Operator(actor="uid 0")
     for number in range(7):
         store.add("crm", attempts=1, body=b"%d" % number, reference=None, session_id=f"s-{number}")

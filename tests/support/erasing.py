@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from premblyd.features.keeping import removing
-from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent, GoneOnce
+from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent
+from premblyd.features.turns.tables import GoneOnce
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, insert, param
 from premblyd.store.states import RemovedParts

@@ -13,16 +13,15 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
+from premblyd.feature import added
 from premblyd.features.asking.hooks import await_results
 from premblyd.features.postgresql.engine import PostgresqlEngine
-from premblyd.features.statistics.hooks import HOOKS as COUNTING
-from premblyd.features.turns.hooks import HOOKS as TURNS
 from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress, Server, file_of
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.digests import Digests
-from premblyd.queue.hooks import Bound
+from premblyd.queue.hooks import Bound, Hooks
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
@@ -163,7 +162,8 @@ class Store:
         """From now on let arrivals begin and end waitings, as with `pending`; None: let them not
         any more."""
         asking = [] if first_ask_ms is None else [await_results(first_ask_ms)]
-        self.writer.bound = Bound([*asking, *TURNS, *COUNTING])
+        others = (each for each in added("hooks", "HOOKS") if isinstance(each, Hooks))
+        self.writer.bound = Bound([*asking, *others])
         return self
 
     def add_at_once(self, count: int) -> list[Added | BaseException]:

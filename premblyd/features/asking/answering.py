@@ -17,11 +17,10 @@ from premblyd.features.asking.stored import (
     settled_in_record,
 )
 from premblyd.features.asking.tables import Inquiry
-from premblyd.features.keeping.erased import which_erased
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.prembly.standings import BEFORE_RESULT, Standing
-from premblyd.queue import inbox
+from premblyd.queue import hooks, inbox
 from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.names import known_as, learn_names, lock_names
@@ -85,7 +84,7 @@ def add_answer(
     webhook = answer.webhook
     transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
-    was_erased = which_erased(transaction, named)
+    was_erased = hooks.forgotten(transaction, named)
     # Not all that it names: of what another verification has, its events say nothing of this one.
     own = {answer.asked, webhook.verdict.reference or answer.asked}
     if was_erased or not answer.names:

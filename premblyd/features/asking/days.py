@@ -12,11 +12,11 @@ from peewee import EXCLUDED, Case, fn
 from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import LACKS, Reconciliation
 from premblyd.features.asking.tables import Day as Row
-from premblyd.features.keeping.tables import Removal, Removed
 from premblyd.ground import jsontext, times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.prembly import events
+from premblyd.queue.hooks import of_features
 from premblyd.record import queries
 from premblyd.store.engine import Database, Statement, param
 from premblyd.store.states import RemovedParts
@@ -220,12 +220,7 @@ def _received(database: Database, day_ms: int) -> tuple[int, bool]:
 
 def _was_pruned(database: Database, day_ms: int) -> bool:
     """Return whether `retention` may have removed events of this day, or what names them."""
-    classes = (Removed.IDENTITY.value, Removed.RECORD.value)
-    newest = Removal.select(fn.MAX(Removal.day_ms - Removal.period_ms)).where(
-        Removal.removed.in_(classes), Removal.count > 0
-    )
-    newest_ms = queries.value(database, newest)
-    return isinstance(newest_ms, int) and newest_ms + DAY_MS > day_ms
+    return any(until(database) > day_ms for until in of_features("REMOVED_UNTIL"))
 
 
 _VALUES = ("day_ms", "read_at_ms", "is_complete", "reasons", "counts")

@@ -36,13 +36,12 @@ from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, new_inquiry
 from premblyd.features.asking.stored import of_doubted
-from premblyd.features.keeping import erased
-from premblyd.features.keeping.settings import RETENTION
 from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.ground.words import counted
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing
+from premblyd.queue import hooks
 from premblyd.queue.heartbeat import reconciled
 from premblyd.record import queries
 from premblyd.store.connections import connect_operator
@@ -252,13 +251,12 @@ class Reconciliation:
         """Return those that should have an event under that name here: not erased ones, nor those
         so old that `retention` has deleted the name."""
         ids = {name for each in absent for name in each.ids}
-        were_erased = self.database.look(lambda each: erased.which_erased(each, ids)).keys()
+        were_erased = self.database.look(lambda each: hooks.forgotten(each, ids)).keys()
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
         self.erased += len(absent) - len(left)
-        period_ms = RETENTION.of(self.settings).names_ms
-        if period_ms is None:
-            return left
-        since_ms = self.clock.now_ms() - period_ms
+        now_ms = self.clock.now_ms()
+        named_since = (since(self.settings, now_ms) for since in hooks.of_features("NAMED_SINCE"))
+        since_ms = max(named_since, default=0)
         young = [each for each in left if each.at_ms is None or each.at_ms >= since_ms]
         self.too_old += len(left) - len(young)
         return young
@@ -317,7 +315,7 @@ class Reconciliation:
 
     async def _keep(self, each: Absent, inquiry: NewInquiry) -> None:
         def keep(transaction: Transaction) -> None:
-            if not erased.which_erased(transaction, each.ids):  # meanwhile
+            if not hooks.forgotten(transaction, each.ids):  # meanwhile
                 questions.add(transaction, inquiry)
 
         await self._commit(keep)

@@ -1,5 +1,7 @@
 """What Prembly was asked, what is awaited, and the days that were compared with its log."""
 
+from typing import ClassVar
+
 from premblyd.ground.privacy import Shape
 from premblyd.store.columns import (
     DIGEST,
@@ -15,6 +17,7 @@ from premblyd.store.columns import (
     Text,
     Truth,
 )
+from premblyd.store.states import AwaitedState
 from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event
 from premblyd.store.views import iso
@@ -24,6 +27,8 @@ class Inquiry(Table):
     """One question to Prembly, and its result."""
 
     kept = Kept.RECORD
+    named_by = "reference"
+    exported_as = "inquiries"
     at_ms = Moment(PLAIN)
     purpose = Text(PLAIN)
     event = Reference(Event, column_name="event_id", null=True, on_delete="CASCADE")
@@ -54,6 +59,9 @@ class Awaited(Table):
     """A verification that is not settled: Prembly is asked until it is, or is given up."""
 
     kept = Kept.RECORD
+    exported_as = "awaited"
+    waiting: ClassVar = {"state": AwaitedState.WAITING}
+    stopped: ClassVar = {"state": AwaitedState.ERASED, "due_at_ms": None}
     endpoint = Text(PLAIN)
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
     event = Reference(Event, column_name="event_id", on_delete="CASCADE")
@@ -63,7 +71,12 @@ class Awaited(Table):
     created_at_ms = Moment(PLAIN)
     finished_at_ms = Moment(PLAIN, null=True)
     settled_by = Reference(
-        Event, column_name="settled_by_id", null=True, backref="+", on_delete="CASCADE"
+        Event,
+        column_name="settled_by_id",
+        null=True,
+        backref="+",
+        on_delete="CASCADE",
+        is_about=False,
     )
     last_error = Text(PLAIN, null=True)
     # As an event's.

@@ -16,4 +16,4 @@ class BackupFolder(Table):
     error = Text(PLAIN, null=True)  # of the last attempt; NULL: it was made
 
 
-TABLES = (BackupFolder,)
+TABLES = COPIES = (BackupFolder,)

@@ -28,7 +28,7 @@ from premblyd.cli.printing import (
     print_told,
     progress,
 )
-from premblyd.features.keeping import erasing, keeplists, linefiles, vacuuming
+from premblyd.features.keeping import erasing, linefiles, listing, vacuuming
 from premblyd.features.keeping.erasing import Done, Request
 from premblyd.features.keeping.findings import Findings, look
 from premblyd.features.keeping.personrows import names_in
@@ -261,5 +261,5 @@ def _tell_nothing(findings: Findings, *, as_json: bool) -> None:
 
 
 def _list(config_path: Path, *, as_json: bool) -> None:
-    rows: list[Any] = keeplists.erasures(open_to_read(database_of(config_path)))
+    rows: list[Any] = listing.erasures(open_to_read(database_of(config_path)))
     print_listed(ERASURES, rows, empty="Nothing was erased.", as_json=as_json)

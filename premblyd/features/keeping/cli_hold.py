@@ -19,7 +19,7 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.printing import Column, print_listed, print_told
 from premblyd.config.values import When
-from premblyd.features.keeping import holds, keeplists
+from premblyd.features.keeping import holds, listing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import period_ms
 from premblyd.ground import times
@@ -90,7 +90,7 @@ def hold(
         raise click.UsageError("--all needs --list.")
     if lists:
         record = open_to_read(database_of(config_path, database))
-        rows = keeplists.holds(record, record.now_ms(), ended=ended)
+        rows = listing.holds(record, record.now_ms(), ended=ended)
         empty = "No holds." if ended else "No active holds."
         print_listed(HOLDS, rows, empty=empty, as_json=as_json)
         return
@@ -101,7 +101,7 @@ def hold(
     until_ms = until and until.by(now_ms)
     if until_ms is not None and until_ms <= now_ms:
         raise click.UsageError(f"--until {until} is past.")
-    events = keeplists.count_of(record, subject)
+    events = listing.count_of(record, subject)
     if not events and not yes:
         name = "reference" if subject.user_ref is None else "user_ref"
         raise NotFoundError(

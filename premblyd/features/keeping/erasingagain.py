@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from peewee import fn
 
-from premblyd.features.asking.tables import Inquiry
 from premblyd.features.keeping import erasing, personrows
 from premblyd.features.keeping.erased import which_erased
 from premblyd.features.keeping.erasurelines import Line, union
@@ -106,7 +105,7 @@ _KNOWN = Statement(
 _SAYS = Lookup(Event.select(Event.user_ref, Event.reference, Event.session_id), Event.id)
 _EVENTLESS = (
     Statement(VerificationName.select(VerificationName.name, VerificationName.verification)),
-    Statement(Inquiry.select(Inquiry.reference).where(Inquiry.event.is_null())),
+    *personrows.NAMES_OF_NOTHING,
     Statement(Hold.select(Hold.reference)),
 )
 _END_HOLDS = Lookup(Hold.update(ended_at_ms=param("ended_at_ms")), Hold.id)

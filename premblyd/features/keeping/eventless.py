@@ -6,18 +6,18 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from peewee import SQL, Query
+from peewee import SQL, Node, Query
 
 from premblyd.feature import added
-from premblyd.features.asking.tables import Inquiry
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
 from premblyd.record.operating import EVENTS
 from premblyd.store.columns import Kept, columns, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param
+from premblyd.store.schema import TABLES
 from premblyd.store.table import Table
 from premblyd.store.tables import OperatorAction, VerificationName
 
@@ -75,8 +75,11 @@ def remove(
     return found[-1].id if len(found) == PORTION else None
 
 
-def _kind_of(table: type[Table], query: Query) -> _Kind:
+def _kind_of(table: Any, name: Node) -> _Kind:
     """Return the kind of rows that say something of people, and more for longer."""
+    about = (*removing.BY_EVENT, *removing.BY_DELIVERY)
+    of_event = [each.is_null(False) for each in about if each.model is table]
+    query = table.select(table.id, table.at_ms, functools.reduce(operator.or_, of_event), name)
     values = emptied(table, Kept.BODY, Kept.IDENTITY)
     says = [each.is_null(False) for each in columns(table) if each.name in values and each.null]
     delete = Lookup(table.delete(), table.id)
@@ -91,22 +94,9 @@ def _rows(query: Query, table: type[Table]) -> Statement:
     return Statement(query.where(table.id > param("after_id")).order_by(table.id).limit(PORTION))
 
 
-_OF_EVENT = (
-    Inquiry.event.is_null(False)
-    | Inquiry.stored_event.is_null(False)
-    | Inquiry.delivery.is_null(False)
-)
 _KINDS = (
-    _kind_of(Inquiry, Inquiry.select(Inquiry.id, Inquiry.at_ms, _OF_EVENT, Inquiry.reference)),
-    _kind_of(
-        OperatorAction,
-        OperatorAction.select(
-            OperatorAction.id,
-            OperatorAction.at_ms,
-            OperatorAction.event_id.is_null(False) | OperatorAction.delivery_id.is_null(False),
-            SQL("NULL"),
-        ),
-    ),
+    *(_kind_of(each, getattr(each, each.named_by)) for each in TABLES if each.named_by),
+    _kind_of(OperatorAction, SQL("NULL")),
     _Kind(
         _rows(
             VerificationName.select(

@@ -1,5 +1,8 @@
 """Counts what `retention` would delete now, and what has expired but is kept for now."""
 
+import functools
+import itertools
+import operator
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ from typing import Any
 
 from peewee import Tuple, fn
 
-from premblyd.features.asking.tables import Awaited
+from premblyd.features.keeping import removing
 from premblyd.features.keeping.holds import is_on_hold
 from premblyd.features.keeping.retention import (
     DONE,
@@ -23,7 +26,7 @@ from premblyd.features.keeping.tables import Removed
 from premblyd.ground import times
 from premblyd.record import queries
 from premblyd.store.engine import Database
-from premblyd.store.states import FINISHED, AwaitedState, State
+from premblyd.store.states import FINISHED, State
 from premblyd.store.tables import Delivery, Event, Rejection
 
 
@@ -132,7 +135,7 @@ def _old_events(
         after = START._replace(at_ms=rows[-1][1], row_id=rows[-1][0])
 
 
-def _has(table: type[Awaited | Delivery], condition: Any) -> Any:
+def _has(table: Any, condition: Any) -> Any:
     """Return the condition that an event has such a row. (Counted: of an EXISTS, PostgreSQL would
     make a table of all such rows first, and read all of them for each thousand events.)"""
     return table.select(fn.COUNT(table.id)).where(table.event == Event.id, condition) > 0
@@ -140,6 +143,7 @@ def _has(table: type[Awaited | Delivery], condition: Any) -> Any:
 
 _STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
 _RUNS = _has(Delivery, _STATE == State.RUNNING)
-_WAITS = _has(
-    Delivery, _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)
-) | _has(Awaited, fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING)
+_IS_OPEN = _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)
+_WAITS = functools.reduce(
+    operator.or_, itertools.starmap(_has, [(Delivery, _IS_OPEN), *removing.WAITING])
+)

@@ -1,5 +1,84 @@
-"""What keeping does on the way of a webhook."""
+"""What keeping does on the way of a webhook: one about an erased person is stored without personal
+data, in the transaction that would have stored it whole; and one whose record was removed is still
+a duplicate."""
 
+from collections.abc import Callable
+
+from peewee import fn
+
+from premblyd.config.models import Config
 from premblyd.features.keeping import erased
+from premblyd.features.keeping.erased import Names
+from premblyd.features.keeping.settings import ERASED, RETENTION
+from premblyd.features.keeping.tables import Removal, Removed
+from premblyd.ground.times import DAY_MS
+from premblyd.queue import trusted
+from premblyd.queue.arrivals import COLUMNS, Known
+from premblyd.queue.hooks import Hooks
+from premblyd.record import queries
+from premblyd.store.engine import Database, Transaction
 
+
+def _arriving(transaction: Transaction) -> Callable[[Known], None]:
+    facts = erased.arrival_facts(transaction)
+
+    def decide(known: Known) -> None:
+        if facts.any_events:
+            gone = erased.removed_events(transaction, known.new)
+            known.ids |= gone
+            for key in gone:
+                del known.new[key]
+        if facts.any_names:
+            _leave_out_persons(transaction, known)
+        if facts.trusted_ms is not None:
+            _keep_from(facts.trusted_ms, known)
+
+    return decide
+
+
+def _leave_out_persons(transaction: Transaction, known: Known) -> None:
+    """Have what is about somebody who was erased be stored without what names anybody."""
+    events = {event.key: event for event in known.events}
+    names = [
+        Names(event.row[_REFERENCE], event.row[_SESSION], event.erasure_id)
+        for event in events.values()
+    ]
+    for key, found in zip(events, erased.find_erased(transaction, names), strict=True):
+        if found is not None:
+            known.erased.add(key)
+            if key in known.new:
+                values = erased.without_person(known.new[key].values, found)
+                known.new[key] = known.new[key].having(**values)
+
+
+def _keep_from(trusted_ms: int, known: Known) -> None:
+    """Have the periods of what came while the clock was behind count from now."""
+    for key, event in tuple(known.new.items()):
+        if trusted.is_behind(trusted_ms, event.row[_RECEIVED_AT]):
+            known.new[key] = event.having(kept_from_ms=trusted_ms)
+
+
+def _removed_until(database: Database) -> int:
+    """Return until when what came may be removed, or what names it."""
+    newest = Removal.select(fn.MAX(Removal.day_ms - Removal.period_ms)).where(
+        Removal.removed.in_((Removed.IDENTITY.value, Removed.RECORD.value)), Removal.count > 0
+    )
+    newest_ms = queries.value(database, newest)
+    return newest_ms + DAY_MS if isinstance(newest_ms, int) else 0
+
+
+def _named_since(settings: Config, now_ms: int) -> int:
+    """Return since when what came is known by its reference."""
+    period_ms = RETENTION.of(settings).names_ms
+    return 0 if period_ms is None else now_ms - period_ms
+
+
+_REFERENCE, _SESSION, _RECEIVED_AT = map(
+    COLUMNS.index, ("reference", "session_id", "received_at_ms")
+)
+HOOKS = (Hooks(arriving=_arriving),)
 WITHHELD = (erased.is_erased,)
+FORGOTTEN = (erased.which_erased,)
+REMOVED_UNTIL = (_removed_until,)
+NAMED_SINCE = (_named_since,)
+RUNS_ERASED = (lambda action: ERASED.of(action) == "run",)

@@ -3,6 +3,7 @@ the console and metrics."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from peewee import Case, fn
 
@@ -62,8 +63,13 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
         erasures=erasures,
         unvacuumed=erasures - done,
         unvacuumed_since_ms=unvacuumed_since_ms,
-        copies=[each for ask in added("copies", "COPIES") for each in ask(database)],
+        copies=[each for table in added("tables", "COPIES") for each in _copies(database, table)],
     )
+
+
+def _copies(database: Database, table: Any) -> list[CopiesFolder]:
+    query = table.select(*queries.columns(table, CopiesFolder)).order_by(table.folder)
+    return queries.rows(database, query, CopiesFolder)
 
 
 def periods(retention: Retention) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peewee import Select, fn
 
-from premblyd.features.backup.tables import BackupFolder
+from premblyd.feature import added
 from premblyd.features.keeping import erasingagain
 from premblyd.features.keeping.erasurelines import (
     NAME,
@@ -43,7 +43,9 @@ class FileState:
 
 def files_of(database: Database, place: DatabaseAddress) -> list[Path]:
     """Return the files that remember erasures of the database, its own first."""
-    folders = database.look(lambda transaction: transaction.rows(_FOLDERS))
+    folders = database.look(
+        lambda transaction: [row for each in _FOLDERS for row in transaction.rows(each)]
+    )
     copies = [Path(folder) / NAME for (folder,) in folders] if file_of(place) else []
     return [own_file(place), *copies]
 
@@ -97,16 +99,17 @@ class LineKeeper:
         transaction.insert_many(_KEEP, [(self._host, *astuple(each)) for each in states])
 
 
-_FOLDERS = Statement(
-    BackupFolder.select(BackupFolder.folder).where(BackupFolder.copied_at_ms.is_null(False))
-)
+_COPIES = tuple(added("tables", "COPIES"))
+_FOLDERS = [
+    Statement(each.select(each.folder).where(each.copied_at_ms.is_null(False))) for each in _COPIES
+]
 _NEWEST = Statement(
     Select(
         None,
         (
             Erasure.select(fn.MAX(Erasure.id)),
             ToErase.select(fn.COUNT(ToErase.id)),
-            BackupFolder.select(fn.MAX(BackupFolder.copied_at_ms)),
+            *(each.select(fn.MAX(each.copied_at_ms)) for each in _COPIES),
         ),
     )
 )

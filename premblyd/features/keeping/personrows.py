@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 
 from peewee import Field, Query, Tuple, fn
 
-from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import removing
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.tables import Hold
-from premblyd.features.pause.tables import Pause
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param, params
-from premblyd.store.states import AwaitedState, RemovedParts, State
+from premblyd.store.schema import TABLES
+from premblyd.store.states import RemovedParts, State
 from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event, OperatorAction, VerificationName
 
@@ -59,7 +58,8 @@ def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> i
         [End(each, State.CANCELLED) for each in to_end],
         lambda: transaction.change_each(_CANCEL, to_end, finished_at_ms=now_ms),
     )
-    transaction.change_each(_END_AWAITED, ids, finished_at_ms=now_ms)
+    for lookup in _STOP:
+        transaction.change_each(lookup, ids, finished_at_ms=now_ms)
     return cancelled
 
 
@@ -109,9 +109,9 @@ def eventless(transaction: Transaction, names: Names) -> ByTable:
         return sorted({row[0] for row in rows})
 
     return {
-        "inquiry": found((_INQUIRIES_OF_NOTHING, spelt)),
+        **{table: found((lookup, spelt)) for table, lookup in _OF_NOTHING.items()},
         "operator_action": _noted(transaction, names.all),
-        "pause": _explained(transaction, names.all),
+        **{table: _explained(transaction, words, names.all) for table, words in _WORDS.items()},
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
     }
@@ -143,10 +143,10 @@ def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
     return found
 
 
-def _explained(transaction: Transaction, names: Collection[str]) -> list[int]:
-    """Return the reasons of which pauses have one of these names as a word."""
+def _explained(transaction: Transaction, words: Statement, names: Collection[str]) -> list[int]:
+    """Return which rows have one of these names as a word in what an operator wrote there."""
     sought = _by_word(names)
-    return [number for number, reason in transaction.rows(_REASONS) if _has_name(reason, sought)]
+    return [number for number, text in transaction.rows(words) if _has_name(text, sought)]
 
 
 def _by_word(names: Collection[str]) -> Mapping[str, list[str]]:
@@ -183,11 +183,11 @@ def _rows_emptied(table: type[Table], *kept: Kept) -> Lookup:
 
 
 _IDENTITY = (Kept.BODY, Kept.IDENTITY)
-_ABOUT = ("attempt", "inquiry", "awaited", "operator_action")
 _OF_DELIVERIES, _OF_EVENTS = (
     [(each.model._meta.table_name, _ids(each.model, each)) for each in columns]
     for columns in (removing.BY_DELIVERY, removing.BY_EVENT)
 )
+_ABOUT = [name for name, _ in (*_OF_DELIVERIES, *_OF_EVENTS)]
 # By COALESCE, SQLite finds them by their events, and does not read all that wait.
 _STATE = fn.COALESCE(Delivery.state, "")
 _IS_WAITING = _STATE.in_([State.PENDING, State.DEAD])  # a dead one waits for who mends it
@@ -200,20 +200,35 @@ _OVER = {
 }
 # Whoever waits for one of these in a line is released by the trigger `order_released`.
 _CANCEL = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.id)
-_END_AWAITED = Lookup(
-    Awaited.update(
-        state=AwaitedState.ERASED,
-        due_at_ms=None,
-        finished_at_ms=fn.COALESCE(Awaited.finished_at_ms, param("finished_at_ms")),
-    ),
-    Awaited.event,
-)
+_STOP = [
+    Lookup(
+        table.update(
+            **table.stopped,
+            finished_at_ms=fn.COALESCE(table.finished_at_ms, param("finished_at_ms")),
+        ),
+        table.event,
+    )
+    for table in TABLES
+    if table.stopped
+]
 _WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, Event.reference, *SENDERS.values()), Event.id)
 _MARK = Statement(
     Event.update(params("erasure_id", "erased_name", *SENDERS)).where(Event.id == param("id"))
 )
-_IS_OF_NOTHING = Inquiry.event.is_null() & Inquiry.delivery.is_null()
-_INQUIRIES_OF_NOTHING = _ids(Inquiry, Inquiry.reference, _IS_OF_NOTHING)
+# Of features, by the names of their tables: by what rows about no event are found.
+_NAMING = {each._meta.table_name: getattr(each, each.named_by) for each in TABLES if each.named_by}
+_NOTED = {each._meta.table_name: getattr(each, each.noted_in) for each in TABLES if each.noted_in}
+_OF_NOTHING = {
+    table: _ids(each.model, each, each.model.event.is_null(), each.model.delivery.is_null())
+    for table, each in _NAMING.items()
+}
+NAMES_OF_NOTHING = [
+    Statement(each.model.select(each).where(each.model.event.is_null()))
+    for each in _NAMING.values()
+]
+_WORDS = {
+    table: Statement(each.model.select(each.model.id, each)) for table, each in _NOTED.items()
+}
 _NOTES = Statement(
     OperatorAction.select(OperatorAction.at_ms, OperatorAction.id, OperatorAction.note)
     .where(
@@ -226,15 +241,14 @@ _NOTES = Statement(
     .order_by(OperatorAction.at_ms, OperatorAction.id)
     .limit(param("limit"))
 )
-_REASONS = Statement(Pause.select(Pause.id, Pause.reason))
 _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
 _HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
 _ERASED = {
-    "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
+    **{name: _rows_emptied(each.model, *_IDENTITY) for name, each in _NAMING.items()},
     "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),
     "hold": _rows_emptied(Hold, Kept.UNTIL_ENDED),
-    "pause": _rows_emptied(Pause, Kept.UNTIL_ENDED),
+    **{name: _rows_emptied(each.model, Kept.UNTIL_ENDED) for name, each in _NOTED.items()},
     "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
 }

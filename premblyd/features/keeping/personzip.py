@@ -20,10 +20,8 @@ from peewee import Field
 from tornado.template import Loader
 
 from premblyd import __version__
-from premblyd.features.asking.listing import AwaitedRow, InquiryRow
-from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.features.keeping import persons
-from premblyd.features.keeping.keeplists import ErasureRow
+from premblyd.features.keeping import persons, removing
+from premblyd.features.keeping.listing import ErasureRow
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold
 from premblyd.ground import jsontext, privacy, times, words
@@ -38,8 +36,9 @@ from premblyd.record.operating import Operator
 from premblyd.record.queries import Row, row_of
 from premblyd.store.columns import Seen
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
+from premblyd.store.schema import TABLES
 from premblyd.store.table import Table
-from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction
+from premblyd.store.tables import Attempt, Delivery, Event
 
 FORMAT = "premblyd-person/1"
 PORTION = 20  # events: each may have had many attempts, of which each may have printed 64 KiB
@@ -78,11 +77,6 @@ class _Delivery(Row):
     """A delivery, and what Prembly's answer states."""
 
 
-@row_of(OperatorAction, Seen.LISTS)
-class _Operator(Row):
-    """What somebody did with an event, or with a delivery of it."""
-
-
 @row_of(Hold, Seen.LISTS)
 class _Hold(Row):
     """A legal hold on the person, or on one of the verifications."""
@@ -103,7 +97,7 @@ class Holdings:
     nameless_ids: tuple[int, ...]  # in it: found by a reference or session of the person alone
     holds: list[Row]
     erasures: list[ErasureRow]
-    inquiries: list[InquiryRow]  # about one of the references, of which no event came
+    more: dict[str, list[Row]]  # of features: by one of the references, and about no event
 
     @property
     def event_ids(self) -> list[int]:
@@ -116,9 +110,7 @@ class _Told:
 
     event: Row
     deliveries: list[dict[str, Any]]  # each with its attempts
-    inquiries: list[InquiryRow]
-    awaited: list[AwaitedRow]
-    operators: list[Row]
+    more: dict[str, list[Row]]  # of other tables, as they are called in it
 
     @property
     def body_file(self) -> str | None:
@@ -132,9 +124,7 @@ class _Told:
             **dataclasses.asdict(self.event),
             "body_file": self.body_file,
             "deliveries": self.deliveries,
-            "inquiries": self.inquiries,
-            "awaited": self.awaited,
-            "operator_actions": self.operators,
+            **self.more,
         }
 
 
@@ -161,7 +151,6 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
     ids |= set(database.look(functools.partial(_erased, erasures)))
     users = person.user_refs | ({named.name} if named.by is FoundBy.USER_REF else set())
     places = (Hold.user_ref, users), (Hold.reference, person.references)
-    questions = _rows(database, Inquiry, InquiryRow, (Inquiry.reference, person.references))
     found = Holdings(
         by=named.by,
         name=name,
@@ -172,9 +161,7 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
         nameless_ids=tuple(id_ for id_ in person.nameless_ids if id_ not in doubtful),
         holds=_rows(database, Hold, _Hold, *places),
         erasures=_rows(database, Erasure, ErasureRow, (Erasure.id, erasures)),
-        inquiries=[
-            row for row in questions if row.event_id is None and row.stored_event_id is None
-        ],
+        more=_about_nothing(database, person),
     )
     if not (found.removed_parts or found.holds or found.erasures):
         raise NotFoundError("Nothing is stored under this name.")
@@ -275,7 +262,7 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "not_included": {"others": held.others, "doubtful": len(held.doubtful_ids)},
         "holds": held.holds,
         "erasures": held.erasures,
-        "inquiries": held.inquiries,
+        **held.more,
     }
 
 
@@ -302,19 +289,16 @@ def _portion(database: Database, ids: list[int]) -> Iterator[_Told]:
     deliveries = _rows(database, Delivery, _Delivery, (Delivery.event, ids))
     its = {row.id: row.event_id for row in deliveries}
     attempts = _rows(database, Attempt, AttemptRow, (Attempt.delivery, its))
-    questions = _rows(
-        database,
-        Inquiry,
-        InquiryRow,
-        *((Inquiry.event, ids), (Inquiry.delivery, its), (Inquiry.stored_event, ids)),
-    )
-    awaited = _rows(database, Awaited, AwaitedRow, (Awaited.event, ids), (Awaited.settled_by, ids))
-    operators = _rows(
-        database,
-        OperatorAction,
-        _Operator,
-        *((OperatorAction.event_id, ids), (OperatorAction.delivery_id, its)),
-    )
+    more = {
+        table: _rows(
+            database,
+            table,
+            row,
+            *((each, ids) for each in _links(table, Event)),
+            *((each, its) for each in _links(table, Delivery)),
+        )
+        for table, row in _MORE
+    }
     for event in events:
         own = {row.id for row in deliveries if row.event_id == event.id}
         yield _Told(
@@ -327,16 +311,38 @@ def _portion(database: Database, ids: list[int]) -> Iterator[_Told]:
                 for row in deliveries
                 if row.id in own
             ],
-            inquiries=[
-                row
-                for row in questions
-                if event.id in (row.event_id, row.stored_event_id) or row.delivery_id in own
-            ],
-            awaited=[row for row in awaited if event.id in (row.event_id, row.settled_by_id)],
-            operators=[
-                row for row in operators if row.event_id == event.id or row.delivery_id in own
-            ],
+            more={
+                table.exported_as: [
+                    row
+                    for row in rows
+                    if event.id in _ids_in(row, table, Event)
+                    or not own.isdisjoint(_ids_in(row, table, Delivery))
+                ]
+                for table, rows in more.items()
+            },
         )
+
+
+def _about_nothing(database: Database, person: Person) -> dict[str, list[Row]]:
+    """Return what features have under these references that is about no event."""
+    found: dict[str, list[Row]] = {}
+    for table, row in _MORE:
+        if table.named_by:
+            place = (getattr(table, table.named_by), person.references)
+            rows = _rows(database, table, row, place)
+            found[table.exported_as] = [
+                each for each in rows if not any(_ids_in(each, table, Event))
+            ]
+    return found
+
+
+def _links(table: type[Table], to: type[Table]) -> list[Field]:
+    return [each for each, its in removing.LINKS if each.model is table and its is to]
+
+
+def _ids_in(row: Row, table: type[Table], of: type[Table]) -> list[Any]:
+    """Return the ids of events, or of deliveries, that a row of a table has."""
+    return [getattr(row, each.column_name) for each in _links(table, of)]
 
 
 def _rows(
@@ -413,6 +419,11 @@ def _removed_parts(ids: Collection[int], transaction: Transaction) -> dict[int, 
     return dict(transaction.look_up(_REMOVED_PARTS, sorted(ids)))
 
 
+_MORE = [
+    (each, row_of(each, Seen.LISTS)(type(each.__name__, (Row,), {})))
+    for each in TABLES
+    if each.exported_as
+]
 _ERASURES = Statement(
     Erasure.select(Erasure.id).where(Erasure.subject == param("subject")).order_by(Erasure.id)
 )

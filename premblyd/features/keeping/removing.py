@@ -5,31 +5,53 @@ are on hold. The tables say which columns a class has.
 A few statements for all of them, whatever their number: webhooks wait meanwhile.
 """
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from peewee import Field, fn
 
-from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping.erased import SENDERS, harmless
-from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed
+from premblyd.features.keeping.tables import GoneEvent, PutOff, Removed
 from premblyd.prembly.payload import plain_id
+from premblyd.queue import hooks
 from premblyd.queue.names import GROUPS
 from premblyd.queue.spellings import Spelt, look_up
-from premblyd.store.columns import Kept, emptied
+from premblyd.store.columns import Kept, Reference, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
-from premblyd.store.states import RemovedParts, State
+from premblyd.store.schema import TABLES
+from premblyd.store.states import RemovedParts
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
 # Where rows of other tables say which event, or which delivery of one, they are about.
-BY_DELIVERY: Sequence[Field] = (Attempt.delivery, Inquiry.delivery, OperatorAction.delivery_id)
-BY_EVENT: Sequence[Field] = (
-    *(Inquiry.event, Inquiry.stored_event),
-    *(Awaited.event, OperatorAction.event_id),
-)
+LINKS: Sequence[tuple[Any, type[Table]]] = [
+    *(
+        (each, each.rel_model)
+        for table in TABLES
+        for each in columns(table)
+        if isinstance(each, Reference)
+    ),
+    (OperatorAction.event_id, Event),
+    (OperatorAction.delivery_id, Delivery),
+]
+
+
+def _to(table: type[Table], *, is_about: bool = True) -> list[Field]:
+    return [
+        each for each, to in LINKS if to is table and getattr(each, "is_about", True) is is_about
+    ]
+
+
+BY_DELIVERY, BY_EVENT = _to(Delivery), _to(Event)
+# Of features: an event that has such a row must stay whole as long as that waits.
+WAITING = [
+    (table, fn.COALESCE(getattr(table, name), "") == value)
+    for table in TABLES
+    for name, value in table.waiting.items()
+]
 
 
 def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -54,7 +76,7 @@ def empty_identities(
     ids = sorted(event_ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
-    for lookup in (_EMPTY_DELIVERIES, *_EMPTY_BY_EVENT):
+    for lookup in _EMPTY_BY_EVENT:
         transaction.change_each(lookup, ids)
     for lookup in _EMPTY_BY_DELIVERY:
         transaction.change_each(lookup, deliveries)
@@ -116,20 +138,12 @@ def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
 
 
 def _keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
-    """Keep by what the same webhook is known, and what hooks have succeeded for: it must not run
-    again."""
+    """Keep by what the same webhook is known, and have features keep what they need."""
     events = transaction.look_up(_KEYS, event_ids)
     transaction.change_each(_NOT_TWICE, [key for key, _ in events])
     transaction.insert_many(_KEEP_EVENTS, events)
-    once: dict[tuple[str, str], int] = {}
-    for delivery_id, action, *keys in transaction.look_up(_SUCCEEDED, event_ids):
-        for key in keys:
-            if isinstance(key, str) and key:
-                once.setdefault((action, key), delivery_id)
-    for action, key in transaction.look_up(_GONE_ONCE, sorted({key for _, key in once})):
-        once.pop((action, key), None)
-    rows = [(action, key, delivery_id) for (action, key), delivery_id in once.items()]
-    transaction.insert_many(_KEEP_ONCE, rows)
+    for keep in hooks.of_features("REMOVING"):
+        keep(transaction, event_ids)
 
 
 def _living(transaction: Transaction, names: Collection[str]) -> set[str]:
@@ -152,6 +166,22 @@ def _deleting(column: Field) -> Lookup:
     return Lookup(column.model.delete(), column)
 
 
+def _letting_go(column: Field) -> Lookup:
+    return Lookup(column.model.update({column: None}), column)
+
+
+def _ending(column: Field) -> Iterator[Lookup]:
+    """Yield what deletes the rows that are about an event by this column. Those that are about
+    another one by a column before it refer to this one no more."""
+    own = (each for each in BY_EVENT if each.model is column.model)
+    before = [each.is_null() for each in itertools.takewhile(lambda each: each is not column, own)]
+    if before:
+        yield Lookup(column.model.delete().where(*before), column)
+        yield _letting_go(column)
+    else:
+        yield _deleting(column)
+
+
 def _emptying(column: Field, *kept: Kept, **more: Any) -> Lookup:
     table: type[Table] = column.model
     return Lookup(table.update({**emptied(table, *kept), **more}), column)
@@ -162,7 +192,6 @@ _DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
 _BODIES = _emptying(Event.id, *BODY, **_REMOVED_PARTS)
 _OUTPUTS = _emptying(Attempt.delivery, *BODY)
 _IDENTITIES = _emptying(Event.id, *IDENTITY, **_REMOVED_PARTS)
-_EMPTY_DELIVERIES = _emptying(Delivery.event, *IDENTITY)
 _EMPTY_BY_DELIVERY = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
 _EMPTY_BY_EVENT = [_emptying(each, *IDENTITY) for each in BY_EVENT]
 _HAS_ID = Event.id == param("id")
@@ -178,27 +207,14 @@ _FORGET = _deleting(VerificationName.verification)
 _KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
 _NOT_TWICE = _deleting(GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
-_SUCCEEDED = Lookup(
-    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
-        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
-    ),
-    Delivery.event,
-)
-_GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
-_KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
 # Whoever refers to a row goes before it, or refers to it no more.
 _OF_DELIVERIES = (
     *map(_deleting, BY_DELIVERY),
-    Lookup(Delivery.update(ran_instead=None), Delivery.ran_instead),
+    *map(_letting_go, _to(Delivery, is_about=False)),
 )
 _OF_EVENTS = (
-    _deleting(Delivery.event),
-    _deleting(Inquiry.event),
-    Lookup(Inquiry.delete().where(Inquiry.event.is_null()), Inquiry.stored_event),
-    Lookup(Inquiry.update(stored_event=None), Inquiry.stored_event),
-    _deleting(Awaited.event),
-    Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
-    _deleting(OperatorAction.event_id),
+    *itertools.chain.from_iterable(map(_ending, BY_EVENT)),
+    *map(_letting_go, _to(Event, is_about=False)),
     _deleting(PutOff.event_id),
     _deleting(Event.id),
 )

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from peewee import EXCLUDED, SQL, Tuple, fn
 
-from premblyd.features.asking.tables import Awaited
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import PutOff, Removal, Removed, Sweep
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import EVENTS
 from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
-from premblyd.store.states import FINISHED, AwaitedState, RemovedParts, State
+from premblyd.store.states import FINISHED, RemovedParts, State
 from premblyd.store.tables import Delivery, Event, Rejection
 
 LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon
@@ -191,7 +190,8 @@ class Remover:
             waits = state not in FINISHED or (state == State.DEAD and blocks_order)
             if waits or delivery_id not in own:
                 free.discard(event_id)
-        free -= {event_id for (event_id,) in transaction.look_up(_AWAITED, ids)}
+        for lookup in _WAITING:
+            free -= {event_id for (event_id,) in transaction.look_up(lookup, ids)}
         until_ms = self._until_ms(removed)
         free -= {id_ for id_, at_ms in transaction.look_up(_KEPT_FROM, ids) if at_ms > until_ms}
         return free - holds.held(transaction, free, self.now_ms)
@@ -254,10 +254,9 @@ _DELIVERIES = Lookup(
     Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.blocks_order),
     Delivery.event,
 )
-_AWAITED = Lookup(
-    Awaited.select(Awaited.event).where(fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING),
-    Awaited.event,
-)
+_WAITING = [
+    Lookup(table.select(table.event).where(waits), table.event) for table, waits in removing.WAITING
+]
 _KEPT_FROM = Lookup(
     Event.select(Event.id, Event.kept_from_ms).where(Event.kept_from_ms.is_null(False)), Event.id
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from premblyd.config.models import Config
 from premblyd.features.keeping.holds import is_on_hold
-from premblyd.features.keeping.keeplists import ErasureRow
+from premblyd.features.keeping.listing import ErasureRow
 from premblyd.features.keeping.tables import Erasure
 from premblyd.ground import times
 from premblyd.record import queries

@@ -116,17 +116,6 @@ class GoneEvent(Table):
     event_id = Number(PLAIN)
 
 
-class GoneOnce(Table):
-    """The key of a deleted delivery for which a hook with `once` has succeeded."""
-
-    kept = Kept.PERMANENT
-    action = Text(PLAIN)
-    once_key = Text(DIGEST, kept=Kept.PERMANENT)
-    delivery_id = Number(PLAIN)
-
-    unique = ("once_key, action",)
-
-
 class ErasureFile(Table):
     """A file with erasures' lines, as a host's daemon has found it: see linefiles.py."""
 
@@ -147,6 +136,5 @@ TABLES = (
     Sweep,
     PutOff,
     GoneEvent,
-    GoneOnce,
     ErasureFile,
 )

@@ -16,11 +16,11 @@ from premblyd.features.asking import agreement, answers
 from premblyd.features.asking.agreement import Finding
 from premblyd.features.asking.settings import CONFIRM, PENDING, PREMBLY, StatusQuestion
 from premblyd.features.asking.settling import requirement_of
-from premblyd.features.keeping.settings import ERASED
 from premblyd.features.tryout.reading import PastEvent, Recorded
 from premblyd.prembly import bodies, conditions, events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue import recovery
+from premblyd.queue.hooks import runs_erased
 from premblyd.queue.jobs import Confirmed
 from premblyd.store.states import RemovedParts
 
@@ -203,7 +203,7 @@ def _asks(action: Action) -> tuple[Any, ...]:
     """Return by what an action is chosen for an event."""
     when = action.when.text if action.when else None
     codes = sorted(set(action.response_codes))
-    own = (CONFIRM.of(action), value_of("once", action), ERASED.of(action))
+    own = (CONFIRM.of(action), value_of("once", action), runs_erased(action))
     return (sorted(set(action.types)), codes, when, *own)
 
 

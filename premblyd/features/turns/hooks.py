@@ -1,11 +1,33 @@
 """What `order` and `once` do on the way of a webhook."""
 
-from premblyd.features.turns import once, order
-from premblyd.features.turns.settings import ONCE, then_of
-from premblyd.queue.hooks import Hooks
+from collections.abc import Sequence
 
+from premblyd.features.turns import once, oncekeys, order
+from premblyd.features.turns.settings import ONCE, then_of
+from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import Arrival, Hooks
+from premblyd.store.engine import Statement, Transaction, param
+from premblyd.store.tables import Delivery
+
+
+def _arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
+    """Keep what the hooks of an erased event run once for, as a key that was confirmed: the event
+    has no reference any more."""
+    for each in arrivals:
+        if each.is_erased and each.is_new and each.webhook is not None:
+            said = each.webhook.verdict
+            if said.reference:
+                digests = Digests.of(transaction)
+                key = oncekeys.once_key(digests, said.reference, said.outcome, said.type)
+                transaction.write(_KEEP_KEY, event_id=each.event_id, key=key)
+
+
+_KEEP_KEY = Statement(
+    Delivery.update(confirmed_key=param("key")).where(Delivery.event == param("event_id"))
+)
 HOOKS = (
     Hooks(
+        arrived=_arrived,
         turn=lambda transaction, now_ms: once.Turns(transaction, now_ms).of,
         begin=once.begin,
         keeps_open=order.keeps_open,
@@ -16,5 +38,6 @@ HOOKS = (
         again=order.again,
     ),
 )
+REMOVING = (oncekeys.keep_keys,)
 TURNS = (lambda action: ONCE.of(action) is not None,)
 TERMS = (then_of,)

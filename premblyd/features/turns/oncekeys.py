@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 from peewee import JOIN, fn
 
-from premblyd.features.keeping import erased
-from premblyd.features.keeping.tables import GoneOnce
+from premblyd.features.turns.tables import GoneOnce
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, same_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.names import names_of
-from premblyd.store.engine import Statement, Transaction, param
-from premblyd.store.states import RemovedParts
+from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, param
+from premblyd.store.states import RemovedParts, State
 from premblyd.store.tables import Delivery, Event, VerificationName
 
 
@@ -80,6 +79,19 @@ def _keys(digests: Digests, names: Sequence[str], outcome: str, type_: str) -> t
     return tuple(dict.fromkeys(once_key(digests, name, outcome, type_) for name in names))
 
 
+def keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    """Keep what hooks have succeeded for of events whose record goes: it must not run again."""
+    once: dict[tuple[str, str], int] = {}
+    for delivery_id, action, *keys in transaction.look_up(_SUCCEEDED, event_ids):
+        for key in keys:
+            if isinstance(key, str) and key:
+                once.setdefault((action, key), delivery_id)
+    for action, key in transaction.look_up(_KNOWN, sorted({key for _, key in once})):
+        once.pop((action, key), None)
+    rows = [(action, key, delivery_id) for (action, key), delivery_id in once.items()]
+    transaction.insert_many(_KEEP, rows)
+
+
 class RemovedKeys:
     """The keys of deleted deliveries that succeeded, for the time of one claim."""
 
@@ -88,7 +100,7 @@ class RemovedKeys:
 
     @cached_property
     def _any(self) -> bool:
-        return erased.arrival_facts(self._transaction).any_events
+        return self._transaction.number(_NEWEST_REMOVED) > 0
 
     def find(self, action: str, keys: Sequence[str]) -> int | None:
         """Return the number of the deleted delivery that succeeded for one of these keys; None:
@@ -119,6 +131,15 @@ _VERDICT = Statement(
     )
     .where(_HAS_ID)
 )
+_SUCCEEDED = Lookup(
+    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
+        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
+    ),
+    Delivery.event,
+)
+_KNOWN = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
+_KEEP = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
+_NEWEST_REMOVED = Statement(GoneOnce.select(fn.MAX(GoneOnce.id)))
 _REMOVED = Statement(
     GoneOnce.select(GoneOnce.delivery_id).where(
         GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
