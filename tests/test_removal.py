@@ -8,7 +8,7 @@ from premblyd.features import FEATURES
 from tests.removal import broken, going_with
 
 # Which can't be taken out yet: a list that only gets shorter.
-NOT_YET = {*FEATURES} - {"postgresql", "encryption", "worker", "console", "tryout", "statistics"}
+NOT_YET = {"keeping", "pause", "turns", "asking", "backup"}
 
 pytestmark = pytest.mark.process
 
