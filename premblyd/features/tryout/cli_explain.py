@@ -116,8 +116,9 @@ def try_(
     **others: str | None,
 ) -> None:
     """Runs the hook of ACTION once, for the webhook body in FILE (- is standard input), or with
-    one of the options the hook that it names. It really runs: as you, or for root as the service would run it.
-    Prembly is not asked, even with `confirm`. Nothing is stored, and nothing is retried.
+    one of the options the hook that it names. It really runs: as you, or for root as the service
+    would run it. Prembly is not asked, even with `confirm`. Nothing is stored, and nothing is
+    retried.
 
     Exit status 0: it succeeded. 1: it failed.
     """
