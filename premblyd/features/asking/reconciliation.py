@@ -41,8 +41,7 @@ from premblyd.features.keeping.settings import RETENTION
 from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.ground.words import counted
-from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import Outcome, Standing, Verdict
 from premblyd.queue.heartbeat import reconciled
 from premblyd.record import queries
 from premblyd.store.connections import connect_operator
