@@ -22,8 +22,7 @@ from premblyd.features.asking.awaited import (
 from premblyd.features.asking.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.prembly.events import MEANINGS, STORED_BY
-from premblyd.prembly.payload import Outcome, Verdict, session_reference
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.engine import Transaction

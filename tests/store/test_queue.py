@@ -77,7 +77,7 @@ def test_what_a_feature_holds_that_is_not_installed_is_due(store: Store) -> None
     for number, name in enumerate(("turns", "gone"), 1):
         store.by_hand(
             f"UPDATE delivery SET held_by = '{name}', due_at_ms = NULL WHERE id = {number}"
-        )  # noqa: S608
+        )
     assert store.wait(store.queue.let_go()) == 1
     assert ids(claim(store, a=9)) == [2]
 
