@@ -40,7 +40,7 @@ PROMISED = [
     ("run.shell.MAX_VALUE_BYTES", 4 << 10, "hooks", "a NUL or is over 4 KiB"),
     ("run.dispatcher.MAX_RETRY_AFTER_MS", DAY_MS, "hooks", "makes the wait longer, up to a day"),
     ("features.worker.protocol.MAX_LINE_BYTES", 64 << 10, "worker-protocol", "or over 64 KiB"),
-    ("features.worker.workerprocess.SHARE", 1 / 20, "worker-protocol", "a twentieth of a processor"),
+    ("features.worker.workerprocess.SHARE", 1 / 20, "worker-protocol", "a twentieth of a"),
     ("prembly.bodies.MAX_LEVELS", 100, "worker-protocol", "over 100 levels"),
     ("prembly.bodies.MAX_VALUES", 250_000, "worker-protocol", "more than 250,000 values"),
     ("features.worker.worker.FIRST_AGAIN_S", 1.0, "worker-protocol", "started again after 1 s"),
