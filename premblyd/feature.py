@@ -16,6 +16,8 @@ none of those that it does not need:
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views.
                   EXPIRED: those that delete what is over, by `now_ms` (features/keeping). COPIES:
                   the table of what there is of copies (features/keeping/keepstatus.py)
+    message.py    TRIED: options by which `premblyd try` runs other hooks than actions': name, help,
+                  and what returns the hook and what it is given (features/tryout)
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
                   its pages (features/console). Only the console imports it, so it may import the
                   console. Their templates are in the folder `templates`

@@ -29,7 +29,7 @@ from premblyd.features.postgresql import opening as postgresql_opening
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.receive import exchange, server
 from premblyd.receive.server import make_server
-from premblyd.run import spawn
+from premblyd.run import process
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Database
 from premblyd.store.sqlite import opening
@@ -156,7 +156,7 @@ def refuse_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     if not has_mark and not database.is_on_postgresql():
         for owner in (forking.Forked, subprocess.Popen):
             GUARD.setattr(owner, "__init__", refuse)
-        GUARD.setattr(spawn, "_candidates", refuse)
+        GUARD.setattr(process, "_candidates", refuse)
     yield
     GUARD.undo()
 

@@ -1,14 +1,17 @@
 """Take features out of a copy of premblyd, and see whether the rest is whole:
 
     python -m tests.removal [FEATURE …]     (none: all of them, one after the other)
-    python -m tests.removal --all-at-once
+    python -m tests.removal [FEATURE …] --all-at-once   (and tell how large the rest is)
 
 With a feature go those that need it. What it prints is what breaks, if anything does.
 """
 
 import argparse
+import contextlib
+import functools
 import importlib
 import json
+import operator
 import os
 import re
 import shutil
@@ -18,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import premblyd
 from premblyd.features import FEATURES
@@ -40,6 +44,32 @@ for file in sorted(pathlib.Path("premblyd").rglob("*.py")):
 """
 # What a user of the core alone types, after one webhook.
 COMMANDS = ("check", "status", "events", "deliveries", "show 1", "replay 1")
+# How premblyd is used with a feature: keys of the configuration, those of an action whose hook
+# fails, and what is typed.
+USED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "asking": (
+        {"prembly": {"api_key": "k", "url": "https://127.0.0.1:9"}},
+        {"confirm": True},
+        "",
+    ),
+    "backup": ({}, {}, "record backup {}"),
+    "console": ({"console": {"listen": "127.0.0.1:0"}}, {}, ""),
+    "keeping": (
+        {"retention": {"rejections": "90d"}},
+        {},
+        "person hold --user-ref u --reason r --yes",
+    ),
+    "pause": ({}, {}, "pause tell"),
+    "postgresql": ({"hosts": {"name": "one"}}, {}, ""),
+    "turns": ({}, {"order": "reference", "once": "reference"}, ""),
+    "watch": ({"alerts": [{"name": "page", "on": ["dead"], "shell": "true"}]}, {}, ""),
+    "worker": ({}, {"shell": None, "worker": ["false"]}, ""),
+}
+WAITING = "SELECT id FROM delivery WHERE state = 'pending' AND due_at_ms IS NULL"
+
+
+class BrokenError(Exception):
+    """What does not work, in words."""
 
 
 def going_with(names: Collection[str]) -> set[str]:
@@ -64,7 +94,8 @@ def without(names: Collection[str], folder: Path) -> Path:
 
 
 def broken(names: Collection[str], folder: Path) -> Iterator[str]:
-    """Yield what does not work without these features, in words."""
+    """Yield what does not work without these features, in words: with a database that was made
+    without them, and, once the whole of premblyd has used it with them, with that."""
     without(names, folder)
     if failed := _python(folder, "-c", IMPORT_ALL).stdout:
         yield from failed.splitlines()
@@ -73,55 +104,84 @@ def broken(names: Collection[str], folder: Path) -> Iterator[str]:
     yield from (
         f"`premblyd {name}` is left" for name in _commands(names) if f"  {name} " in commands
     )
-    yield from _broken_at_work(names, folder)
-
-
-def _broken_at_work(names: Collection[str], folder: Path) -> Iterator[str]:
-    """Have a daemon take a webhook and run its hook; then type what its user types."""
-    told, config = folder / "told", folder / "premblyd.yaml"
-    action = {
-        "name": "tell",
-        "response_codes": ["*"],
-        "shell": f"cat > {told}.new; mv {told}.new {told}",
-    }
     settings = {
         "listen": "127.0.0.1:0",
         "database": f"sqlite:///{folder}/premblyd.db",
         "endpoints": [{"name": "prembly", "path": PATH, "keys": {"live": KEY}}],
-        "actions": [action],
     }
-    config.write_text(json.dumps(settings))
-    log = folder / "log"
+    action = {"name": "tell", "response_codes": ["*"]}
+    tells = {"shell": f"cat > {folder}/told.new; mv {folder}/told.new {folder}/told"}
+    config, used = folder / "premblyd.yaml", folder / "used.yaml"
+    config.write_text(json.dumps(settings | {"actions": [action | tells]}))
+    keys = [USED[name] for name in sorted(names & USED.keys())]
+    with_them = functools.reduce(operator.or_, (top for top, _, _ in keys), settings)
+    fails = functools.reduce(operator.or_, (own for _, own, _ in keys), {"shell": "exit 1"})
+    used.write_text(json.dumps(with_them | {"actions": [action | fails]}))
+    try:
+        yield from _broken_at_work(folder, config)
+        left = {name for (name,) in _rows(folder, "SELECT name FROM sqlite_master")}
+        yield from (f"the table {table} is left" for table in sorted(left & _tables(names)))
+        with serving(PACKAGE.parent, used) as (address, _):
+            for command in filter(None, (each for _, _, each in keys)):
+                typed = ("-m", "premblyd", "--config", str(used), *command.format(folder).split())
+                if (done := _python(PACKAGE.parent, *typed)).returncode:
+                    yield f"the whole can't {command}: {done.stderr}"
+            for number in range(2):
+                _send(address, number)
+        yield from _broken_at_work(folder, config)
+    except BrokenError as error:
+        yield str(error)
+    yield from (f"delivery {number} waits for ever" for (number,) in _rows(folder, WAITING))
+
+
+@contextlib.contextmanager
+def serving(code: Path, config: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Have a daemon serve; give its address, and its process. Raise BrokenError when it does not
+    start, or end."""
+    log = config.with_suffix(".log")
     with log.open("wb") as written:
         daemon = subprocess.Popen(
             [sys.executable, "-m", "premblyd", "--config", str(config), "serve"],
-            cwd=folder,
+            cwd=code,
             stderr=written,
             stdout=written,
         )
     try:
         wait_until(lambda: "daemon.started" in log.read_text() or daemon.poll() is not None)
         if daemon.poll() is not None:
-            yield f"the daemon does not start: {log.read_text()[-1000:]}"
-            return
+            raise BrokenError(f"the daemon does not start: {log.read_text()[-1000:]}")
         address = re.search(r"127\.0\.0\.1:\d+", log.read_text())
         assert address
-        answer = request(address[0], "POST", PATH, BODY, signed(BODY))
-        if answer.status != 200:
-            yield f"a webhook gets {answer.status}"
-            return
-        wait_until(lambda: told.exists() or daemon.poll() is not None)
+        yield address[0], daemon
+    finally:
+        daemon.terminate()
+        if status := daemon.wait():
+            raise BrokenError(f"the daemon ends with {status}: {log.read_text()[-1000:]}")
+
+
+def _broken_at_work(folder: Path, config: Path) -> Iterator[str]:
+    """Have a daemon take a webhook and run its hook; then type what its user types."""
+    told = folder / "told"
+    told.unlink(missing_ok=True)
+    with serving(folder, config) as (address, _):
+        _send(address, "last")
+        wait_until(told.exists)
         for command in COMMANDS:
             done = _python(folder, "-m", "premblyd", "--config", str(config), *command.split())
             if "Traceback" in done.stderr or done.returncode not in (0, 1):
                 yield f"premblyd {command}: {done.stderr[-1000:]}"
-    finally:
-        daemon.terminate()
-        if code := daemon.wait():
-            yield f"the daemon ends with {code}: {log.read_text()[-1000:]}"
-    with sqlite3.connect(folder / "premblyd.db") as database:
-        left = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    yield from (f"the table {table} is left" for table in sorted(left & _tables(names)))
+
+
+def _send(address: str, name: object) -> None:
+    body = BODY.replace(b"{", f'{{"name": "{name}", '.encode(), 1)
+    answer = request(address, "POST", PATH, body, signed(body))
+    if answer.status != 200:
+        raise BrokenError(f"a webhook gets {answer.status}")
+
+
+def _rows(folder: Path, sql: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(folder / "premblyd.db")) as database:
+        return database.execute(sql).fetchall()
 
 
 def _commands(names: Collection[str]) -> Iterator[str]:
@@ -151,9 +211,10 @@ def main() -> int:
     parser.add_argument("features", nargs="*", choices=[*FEATURES, []], metavar="FEATURE")
     parser.add_argument("--all-at-once", action="store_true")
     options = parser.parse_args()
-    sets = [going_with({name}) for name in options.features or FEATURES]
+    chosen = options.features or FEATURES
+    sets = [going_with({name}) for name in chosen]
     if options.all_at_once:
-        sets = [set(FEATURES)]
+        sets = [going_with(chosen)]
     worst = 0
     for names in sets:
         with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -162,7 +223,29 @@ def main() -> int:
             for fault in faults:
                 print(f"    {fault}")
             worst |= bool(faults)
+            if options.all_at_once and not faults:
+                row = "{:12} {:>6} {:>5} {:>8} {:>7}"
+                print(row.format("", "lines", "files", "start ms", "RSS MiB"))
+                for what, code in {"whole": PACKAGE.parent, "what is left": Path(folder)}.items():
+                    print(row.format(what, *measured(code, Path(folder) / "premblyd.yaml")))
     return worst
+
+
+def measured(code: Path, config: Path) -> tuple[int, int, int, int]:
+    """Return how many lines of code there are, without comments and docstrings, in how many files;
+    how many ms of processor a daemon needs until it is ready, and its memory."""
+    files = [*(code / "premblyd").rglob("*.py")]
+    lines = sum(map(_lines, files))
+    with serving(code, config) as (_, daemon):
+        about = Path(f"/proc/{daemon.pid}")
+        ticks = sum(map(int, (about / "stat").read_text().rpartition(")")[2].split()[11:13]))
+        memory = (about / "status").read_text().partition("VmRSS:")[2].split()[0]
+    return lines, len(files), ticks * 1000 // os.sysconf("SC_CLK_TCK"), int(memory) >> 10
+
+
+def _lines(file: Path) -> int:
+    text = re.sub(r'^ *""".*?"""$', "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return sum(1 for line in text.splitlines() if line.strip(" \n") and line.lstrip()[:1] != "#")
 
 
 if __name__ == "__main__":

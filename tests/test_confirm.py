@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking import agreement, answers, breaker, client, confirm
+from premblyd.features.asking import agreement, answers, client, confirm
 from premblyd.features.asking.confirm import Patience
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
@@ -225,8 +225,8 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(breaker, "MAX_PAUSE_S", 0.02)
+    monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(client, "MAX_PAUSE_S", 0.02)
     references = [f"ref-{number}" for number in range(8)]
     for reference in references:
         work.api.know(reference)

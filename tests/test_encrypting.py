@@ -15,7 +15,7 @@ import pytest
 
 from premblyd.config.load import load_config
 from premblyd.features.encryption.encrypting import Encrypted, encrypt
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.ground.databases import EncryptedFile, is_plain, key_of
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
 from premblyd.store.connections import connect_operator, connect_read_only
@@ -115,7 +115,7 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
         again = run("record", "encrypt", "--config", daemon.config)
         assert (again.code, "Another premblyd uses" in again.err) == (75, True)
         daemon.stop()
-    key = keyfile.read_key(place.key_path)
+    key = databases.read_key(place.key_path)
     assert b"canary" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     with closing(connecting.connect(place.path.as_uri(), [key])) as database:
         assert database.execute("SELECT * FROM event").fetchall() == before
@@ -128,7 +128,7 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
     done = json_of(config, "record", "encrypt", "--new-key", new_key(folder))
     old = folder / "database.key.old-1"
     assert (done["finished"], done["removed_key"], done["old_key"]) == (False, None, str(old))
-    assert (keyfile.read_key(old), keyfile.read_key(place.key_path)) == (KEY, OTHER)
+    assert (databases.read_key(old), databases.read_key(place.key_path)) == (KEY, OTHER)
     assert place.key_path.stat().st_mode & 0o777 == 0o640
     assert paused(place) == ["in-file", "in-log"]
     with closing(connecting.connect(Path(done["old_file"]).as_uri(), [KEY])) as database:
@@ -205,7 +205,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
     place = record_in(folder, is_encrypted=is_encrypted)
     wanted = new_key(folder) if is_encrypted else None
     is_done = dies(step, lambda: encrypt(place, wanted, NOW_MS, nothing), CALLS)
-    next_key = keyfile.next_to(place.key_path)
+    next_key = databases.next_key(place.key_path)
     is_changing = next_key.exists()
     found = is_plain(place.path)
     assert paused(place) == ["in-file", "in-log"]
@@ -219,11 +219,11 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
     assert paused(place) == ["in-file", "in-log"]
     assert is_plain(place.path) is False
     assert not next_key.exists()
-    assert again.finished == (is_changing and keyfile.read_key(place.key_path) == OTHER)
+    assert again.finished == (is_changing and databases.read_key(place.key_path) == OTHER)
     assert (again.dropped is not None) == (is_changing and not again.finished)
     assert is_done <= (again == Encrypted())
-    if keyfile.read_key(place.key_path) == OTHER:
-        assert keyfile.read_key(place.key_path.with_name("database.key.old-1")) == KEY
+    if databases.read_key(place.key_path) == OTHER:
+        assert databases.read_key(place.key_path.with_name("database.key.old-1")) == KEY
     assert not beside(place.path, "-wal").exists()
     shutil.rmtree(folder)
     return is_done
@@ -233,7 +233,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
 def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_path: Path) -> None:
     """If it crashes it leaves no core: that would hold the key, and what it knows of people."""
     place = record_in(tmp_path / "x", is_encrypted=True)
-    place.key_path.rename(keyfile.next_to(place.key_path))
+    place.key_path.rename(databases.next_key(place.key_path))
     place.key_path.write_text(OTHER)
     with Premblyd(tmp_path / "x", place=place) as daemon:
         daemon.configure()
@@ -261,7 +261,7 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
             encrypt(which, key, NOW_MS, nothing)
         assert [each.path.read_bytes() for each in (place, coded)] == before
         assert not any(beside(each.path, NEW).exists() for each in (place, coded))
-        assert not keyfile.next_to(coded.key_path).exists()
+        assert not databases.next_key(coded.key_path).exists()
 
     both = ((place, None), (coded, wanted))
     refused("is not encrypted yet", PremblydError, place, wanted)
@@ -304,7 +304,7 @@ def test_while_somebody_reads_the_record_nothing_is_changed(
 
 def test_a_next_key_that_opens_nothing_is_removed_and_none_that_may_is(tmp_path: Path) -> None:
     place = record_in(tmp_path / "x", is_encrypted=True)
-    next_key = keyfile.next_to(place.key_path)
+    next_key = databases.next_key(place.key_path)
     next_key.write_text("no key")
     assert encrypt(place, None, NOW_MS, nothing).dropped == next_key
     place.key_path.write_text("cd" * 32)
@@ -345,7 +345,7 @@ def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:
     made = run("init", "--encryption", folder)
     key = folder / "database.key"
     assert (made.code, f"Made the key {key}" in made.out) == (0, True)
-    assert (key.stat().st_mode & 0o777, len(keyfile.read_key(key))) == (0o600, 64)
+    assert (key.stat().st_mode & 0o777, len(databases.read_key(key))) == (0o600, 64)
     first = key.read_text()
     (folder / "credentials").mkdir()
     (folder / "credentials" / "prembly-live-key").write_text("key")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from premblyd.config.models import Retry
 from premblyd.queue.jobs import Ending, Result
-from premblyd.run.ending import ending_of
+from premblyd.run.dispatcher import ending_of
 from premblyd.store.states import AttemptOutcome, State
 from tests.support.jobs import job
 from tests.support.rows import for_each

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from premblyd.features.asking import breaker, client
+from premblyd.features.asking import client
 from premblyd.features.asking.answers import Question
-from premblyd.features.asking.breaker import Breaker, Pace
-from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
+from premblyd.features.asking.client import Answer, AnswerKind, Breaker, Inquirer, Pace
 from premblyd.ground.times import Clock, now_ms
 from premblyd.prembly.payload import Outcome
 from tests.support import prembly_api
@@ -217,7 +216,7 @@ def test_ids_on_which_prembly_fails_stop_no_others(
 def test_after_a_pause_a_single_question_shows_whether_prembly_answers(
     api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.05)
     api.fail(prembly_api.status(500), times=6)  # the sixth: whether it answers another
     for number in range(12):
         api.know(f"later-{number}")
@@ -287,8 +286,8 @@ def test_turns_come_evenly_also_after_a_rest_and_when_the_loop_was_busy(
         await waiting
 
     clock = SimpleNamespace(monotonic=lambda: now_s)
-    monkeypatch.setattr(breaker, "time", clock)
-    monkeypatch.setattr(breaker, "asyncio", SimpleNamespace(Lock=asyncio.Lock, sleep=sleep))
+    monkeypatch.setattr(client, "time", clock)
+    monkeypatch.setattr(client, "asyncio", SimpleNamespace(Lock=asyncio.Lock, sleep=sleep))
     asyncio.run(main())
     gaps_s = [later - first for first, later in pairwise(times_s)]
     assert len(gaps_s) == 14

@@ -38,7 +38,7 @@ ROOMS = {
 # Libraries that stay in their rooms; a path names a part of a room.
 LIBRARIES = {
     "peewee": "store queue record features",
-    "sqlite3": "store/sqlite features/encryption features/postgresql/movesource.py cli/sql.py",
+    "sqlite3": "store/sqlite features/encryption features/postgresql/moving.py cli/sql.py",
     "sqlcipher3": "features/encryption/cipher.py",
     "psycopg": "features/postgresql",
     "tornado": "receive features/console ground/httpclient.py features/keeping/personzip.py",

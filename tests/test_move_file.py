@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from peewee import Model
 
-from premblyd.features.postgresql import movetarget as on_server
-from premblyd.features.postgresql.movesource import Row
-from premblyd.features.postgresql.moving import MoveError
+from premblyd.features.postgresql import moving as on_server
+from premblyd.features.postgresql.moving import MoveError, Row
 from premblyd.ground.databases import Server
 from premblyd.ground.errors import TryAgainError
 from premblyd.store.tables import Event
@@ -44,7 +43,7 @@ class Filled:
 @pytest.fixture
 def filled(monkeypatch: pytest.MonkeyPatch) -> Filled:
     filled = Filled()
-    monkeypatch.setattr(on_server, "opened", lambda *_: contextlib.nullcontext(filled))
+    monkeypatch.setattr(on_server, "opened_target", lambda *_: contextlib.nullcontext(filled))
     return filled
 
 

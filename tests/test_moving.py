@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from premblyd.features.postgresql import beacon
-from premblyd.features.postgresql import movetarget as on_server
+from premblyd.features.postgresql import moving as on_server
 from premblyd.features.postgresql.moving import MoveError
 from premblyd.ground.databases import Server
 from premblyd.ground.errors import AlreadyRunningError
@@ -166,7 +166,7 @@ def assert_has_nothing(server: Server) -> None:
 # Python that runs before the command, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.features.postgresql import moving, movetarget
+from premblyd.features.postgresql import moving
 calls = 0
 
 def after_call(number, work):
@@ -181,7 +181,7 @@ def after_call(number, work):
 """
 PLACES = {
     "while it copies": "moving.digest = after_call(9, moving.digest)",
-    "before it commits": "movetarget.Target.finish = after_call(1, movetarget.Target.finish)",
+    "before it commits": "moving.Target.finish = after_call(1, moving.Target.finish)",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.jobs import Result
-from premblyd.run import spawn
+from premblyd.run import process
 from premblyd.run.http import HttpRunner
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
@@ -98,7 +98,7 @@ def test_a_hook_starts_only_by_a_claim_that_is_proved(
 def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    claim, candidates = FakeClaim(False), spawn._candidates
+    claim, candidates = FakeClaim(False), process._candidates
     claim._is_sure = True
 
     def late(*about: Any) -> list[str]:
@@ -106,7 +106,7 @@ def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared
         claim._is_sure = False
         return candidates(*about)
 
-    monkeypatch.setattr(spawn, "_candidates", late)
+    monkeypatch.setattr(process, "_candidates", late)
 
     async def main() -> Result:
         with closing(ShellRunner(Children())) as runner:

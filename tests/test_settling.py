@@ -3,8 +3,7 @@
 from typing import Any
 
 from premblyd.prembly import events
-from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import Outcome, Standing, Verdict
 from tests.support.rows import for_each
 
 VERIFIED = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}

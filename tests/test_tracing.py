@@ -8,7 +8,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 
 from premblyd.features.worker.protocol import delivery_line
-from premblyd.prembly.tracing import trace_id_of, traceparent_in
+from premblyd.prembly.payload import trace_id_of, traceparent_in
 from premblyd.run.http import make_request
 from premblyd.run.invocation import of_webhook
 from tests.support.commands import run

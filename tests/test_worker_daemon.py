@@ -17,8 +17,8 @@ pytestmark = pytest.mark.process
 
 # It is started again after a tenth of a second, and not after 1, 2, 4 s …
 SOON = """
-from premblyd.features.worker import pool
-pool.FIRST_AGAIN_S = pool.MAX_AGAIN_S = 0.1
+from premblyd.features.worker import worker
+worker.FIRST_AGAIN_S = worker.MAX_AGAIN_S = 0.1
 """
 STATES = "SELECT state, attempts_left FROM delivery ORDER BY id"
 HALTS = "SELECT action, reason FROM halt ORDER BY action"

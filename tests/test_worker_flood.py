@@ -12,9 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from premblyd.features.worker import hearing
-from premblyd.features.worker.hearing import Hearing
-from premblyd.features.worker.workerprocess import WorkerProcess
+from premblyd.features.worker import workerprocess
+from premblyd.features.worker.workerprocess import Hearing, WorkerProcess
 from tests.support.workers import Working, shell
 
 LINE_S = 4e-6  # of a processor, for each line
@@ -109,7 +108,7 @@ class Heard:
 def make_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     loop = Loop()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
-    monkeypatch.setattr(hearing, "processor_s", lambda: loop.used_s)
+    monkeypatch.setattr(workerprocess, "processor_s", lambda: loop.used_s)
     yield loop
     while loop.timers:  # they refer to what has paused
         loop.turn()
@@ -128,7 +127,7 @@ def test_those_who_flood_have_together_a_small_share_of_a_processor(
             each.write()
         loop.turn()
     assert loop.used_s > 0.01
-    assert loop.used_s <= 1.1 * hearing.SHARE * loop.now_s
+    assert loop.used_s <= 1.1 * workerprocess.SHARE * loop.now_s
     for each in flooding:
         each.close()
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.features.worker import conversation, workerprocess
-from premblyd.features.worker.workerline import UNREAD
+from premblyd.features.worker.conversation import UNREAD
 from premblyd.run.invocation import Invocation
 from premblyd.run.starting import TAKEN_OVER, Permit
 from tests.support.jobs import action

@@ -18,7 +18,7 @@ import click
 from premblyd.cli import config_option, json_option
 from premblyd.cli.common import count_option, database_of, database_option, open_to_read
 from premblyd.cli.printing import print_json, print_table
-from premblyd.ground import csvtext
+from premblyd.ground import words
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server
 from premblyd.ground.errors import PremblydError
 from premblyd.store.connections import connect_read_only, opening_key
@@ -73,7 +73,9 @@ def sql(
             raise PremblydError("Two columns have the same name: give each its own (`… AS name`).")
         print_json([dict(zip(names, map(_exact, row), strict=True)) for row in rows])
     elif as_csv:
-        sys.stdout.buffer.write(csvtext.head(names) + csvtext.lines([map(_exact, r) for r in rows]))
+        sys.stdout.buffer.write(
+            words.csv_head(names) + words.csv_lines([map(_exact, r) for r in rows])
+        )
     else:
         print_table(names, [[*map(_exact, row)] for row in rows], empty="No rows.")
     if is_cut:

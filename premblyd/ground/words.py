@@ -1,7 +1,11 @@
-"""Numbers, sizes, durations, and foreign texts, made readable for people."""
+"""Numbers, sizes, durations, and foreign texts, made readable for people; and tables as CSV that a
+spreadsheet shows, but never runs as formulas."""
 
+import codecs
+import csv
+import io
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
@@ -71,3 +75,28 @@ def _visible(letter: str) -> str:
     if letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
         return letter
     return f"[U+{ord(letter):04X}]"
+
+
+# A cell that begins so is a formula to a spreadsheet (OWASP, CSV Injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def csv_head(columns: Sequence[str]) -> bytes:
+    """Return a table's first line, in UTF-8 with a mark that spreadsheets know it by."""
+    return codecs.BOM_UTF8 + csv_lines([columns])
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return rows of a table."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> str:
+    """Return a cell; a text that would be a formula gets a quote before it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    text = visible(value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -6,20 +6,60 @@ consumers of both Prembly and Identitypass read. No field is ever required.
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from functools import cached_property
 from typing import Any
 
 from premblyd.ground import jsontext
 from premblyd.ground.expressions import Budget, EvaluationError, Expression
 from premblyd.ground.privacy import SECRET_VERDICT_FIELDS
-from premblyd.prembly import bodies, events, facts, tracing
+from premblyd.prembly import bodies, events, facts
 from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
-from premblyd.prembly.standings import SETTLING, Standing
+
+
+class Standing(StrEnum):
+    """What an event says about the end of its verification. RESULT settles it, and CODE does when
+    Prembly says no more.
+
+    What settles a verification is listed. All else is open, whatever it says: else anybody who
+    knows the public key could hide a lost event by sending one that says nothing.
+    """
+
+    RESULT = "result"  # VERIFIED or NOT-VERIFIED
+    CODE = "code"  # 01 or 07, and no word
+    DOUBTED = "doubted"  # a VERIFIED that does not fit the rest
+    LATER = "later"  # PENDING or 02: Prembly tries again
+    WALLET = "wallet"  # 03: the account lacks money, and who knows until when
+    OPEN = "open"  # nothing, an acknowledgement, 00 alone, a word or a code that nobody knows
+    ELSEWHERE = "elsewhere"  # it is about no verification
+
+
+SETTLING = (Standing.RESULT, Standing.CODE)
+# Prembly is asked once of what is told already.
+ASKED_ONCE = (Standing.CODE, Standing.DOUBTED)
+# What was sent before the result: whatever ran for it, did not run for the result.
+BEFORE_RESULT = (Standing.LATER, Standing.WALLET)
+
+
+class Rank(IntEnum):
+    """How much Prembly is asked about an event. What is asked about less keeps no true event that
+    comes meanwhile from being awaited beside it."""
+
+    LATE = 0
+    ONCE = 1
+    OPEN = 2
+
+    @classmethod
+    def of(cls, standing: str) -> "Rank":
+        if standing == Standing.WALLET:
+            return cls.LATE
+        return cls.ONCE if standing in ASKED_ONCE else cls.OPEN
+
 
 # A longer text is no identifier or status; the body still holds it. (PostgreSQL refuses a row with
 # more than 2,704 bytes in an index.)
@@ -167,12 +207,12 @@ class Webhook:
     @property
     def traceparent(self) -> str | None:
         """In which trace it came; None: in none, or that is not known any more."""
-        return tracing.traceparent_in(self.headers)
+        return traceparent_in(self.headers)
 
     @property
     def trace_id(self) -> str | None:
         """The trace's, for the log."""
-        return tracing.trace_id_of(self.traceparent)
+        return trace_id_of(self.traceparent)
 
     def context(self) -> dict[str, Any]:
         """Return what `when` and `select` see: the endpoint and the key's scheme and name, the
@@ -426,3 +466,29 @@ def code_meant_by(code: str) -> str | None:
 
 
 _LOOKALIKES = str.maketrans("OoQIlZ", "000112")  # letters that are typed for a digit
+
+
+# The trace that a request belongs to, as W3C Trace Context says (www.w3.org/TR/trace-context), of
+# version 00 alone. premblyd makes no spans, so it passes the value on as it came.
+TRACE_HEADER = "traceparent"
+# Version, trace-id, parent-id and flags, in lower case; ids of zeros are none.
+_VALID = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def traceparent_in(headers: str) -> str | None:
+    """Return the one valid traceparent among headers as they are stored, [[name, value], …]; None
+    where there is none, or another one beside it."""
+    if TRACE_HEADER not in headers.lower():
+        return None
+    try:
+        values = [
+            str(value) for name, value in json.loads(headers) if str(name).lower() == TRACE_HEADER
+        ]
+    except (ValueError, TypeError):  # somebody has changed them, which is no hook's fault
+        return None
+    return values[0] if len(values) == 1 and _VALID.fullmatch(values[0]) else None
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """Return the id of its trace."""
+    return traceparent[3:35] if traceparent else None

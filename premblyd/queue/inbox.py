@@ -302,20 +302,22 @@ def _store(bound: Bound, transaction: Transaction, new: Sequence[New]) -> list[i
 
 def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
-    What is written to the disk is a row of the record that is taken back, with an id that no other
-    daemon on this database uses: one that stops within its transaction must not keep the others
-    waiting. (An event that is taken back would use up a number, or have the database look through
-    all that may refer to it.)"""
+    What is written to the disk is what features take back, such as a count; if there are none, a
+    row of the record with an id that no other daemon on this database uses. (An event that is taken
+    back would use up a number, or have the database look through all that may refer to it.)"""
     bound = hooks.of(transaction)
     for arriving in bound.arriving:
         arriving(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
-    transaction.write(_WRITE, **_NOTHING, id=-1 - transaction.part)
-    transaction.write(_TAKE_BACK, id=-1 - transaction.part)
-    for prove in bound.prove:
+    for prove in bound.prove or (_write_nothing,):
         prove(transaction)
     return items
+
+
+def _write_nothing(transaction: Transaction) -> None:
+    transaction.write(_WRITE, **_NOTHING, id=-1 - transaction.part)
+    transaction.write(_TAKE_BACK, id=-1 - transaction.part)
 
 
 def _addition(

@@ -58,8 +58,8 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What happens to a delivery whose hook ended `at_ms`. Only run/ending.py decides it; the queue
-    writes it. `due_at_ms`: when the hook runs again; None: it does not."""
+    """What happens to a delivery whose hook ended `at_ms`. Only run/dispatcher.py decides it; the
+    queue writes it. `due_at_ms`: when the hook runs again; None: it does not."""
 
     state: State
     at_ms: int
@@ -100,8 +100,8 @@ class Room:
     """The room that a claim has: what runs here when it begins, these deliveries (`running`), and
     so many `hooks` of an action, with so many `held_bytes` of large bodies; an action that is not
     named runs none. `limit`: how many more may run, of all actions. `max_bytes`: of all bodies.
-    `gates`: how many hooks of a gated action may begin. `closed`: the actions that
-    begin none, see halts.py."""
+    `gates`: how many hooks of a gated action may begin. `closed`: the actions that begin none, see
+    `Halts`."""
 
     limit: int
     running: Collection[int] = ()

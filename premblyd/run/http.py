@@ -21,7 +21,7 @@ from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import EvaluationError
 from premblyd.ground.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.ground.privacy import MASK, MASKED_REQUEST_HEADERS
-from premblyd.prembly import bodies, signature, tracing
+from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
@@ -56,7 +56,7 @@ def make_request(
     if hook.send == "raw" and invocation.webhook and not invocation.is_erased:
         headers += _prembly_headers(invocation.webhook, endpoint)
     if invocation.webhook and invocation.webhook.traceparent:
-        headers.append((tracing.HEADER, invocation.webhook.traceparent))
+        headers.append((payload.TRACE_HEADER, invocation.webhook.traceparent))
     timestamp = str(int(now_s))
     headers.append((TIMESTAMP, timestamp))
     if invocation.confirmed_fields is not None:

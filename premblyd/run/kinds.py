@@ -8,10 +8,9 @@ from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.feature import added
 from premblyd.queue.jobs import Result
-from premblyd.run.halts import Halts
 from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation, Preview
-from premblyd.run.process import Children
+from premblyd.run.process import Children, Halts
 from premblyd.run.shell import ShellRunner
 
 H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)

@@ -16,7 +16,7 @@ from tornado.web import Application, RequestHandler
 
 from premblyd.features.console import export
 from premblyd.features.console.handler import Handler
-from premblyd.ground import csvtext
+from premblyd.ground import words
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.record.queries import Row
 from premblyd.store.engine import Database
@@ -79,10 +79,10 @@ def test_a_filter_that_is_mistyped_is_refused_and_lists_nothing(
 
 @for_each("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
 def test_no_cell_of_a_csv_is_a_formula(cell: str) -> None:
-    text = (csvtext.head(["x"]) + csvtext.lines([[cell]])).decode("utf-8-sig")
+    text = (words.csv_head(["x"]) + words.csv_lines([[cell]])).decode("utf-8-sig")
     (_, shown) = csv.reader(io.StringIO(text, newline=""))
     assert shown[0].startswith(("'", "[U+000D]"))
-    assert csvtext.lines([[-1]]) == b'"-1"\r\n', "a number of ours is one"
+    assert words.csv_lines([[-1]]) == b'"-1"\r\n', "a number of ours is one"
 
 
 class FewReaders(Readers):

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from premblyd.features.backup import copying
-from premblyd.features.backup.copying import CopyError
-from premblyd.features.backup.names import CopyName, copies_in, digest_of, parse
+from premblyd.features.backup.copying import CopyError, CopyName, copies_in, digest_of, parse
 from premblyd.features.keeping import erasurelines
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.ground.databases import MAGIC, EncryptedFile, is_plain
 from premblyd.ground.errors import PremblydError
 from premblyd.store.connections import connect_read_only, put_aside
@@ -128,7 +127,7 @@ def test_a_copy_of_an_encrypted_record_has_the_same_key(tmp_path: Path, there: P
     assert rows(replace(place, path=there / str(copy)), the_same) == rows(place, the_same)
     with copying.send(copying.source_at(place), lambda *_: None) as sent:
         assert sent.read(len(MAGIC)) != MAGIC
-    keyfile.next_to(place.key_path).touch()
+    databases.next_key(place.key_path).touch()
     with pytest.raises(CopyError, match="key is being changed"), copying.opened(there) as folder:
         copying.back_up(copying.source_at(place), folder, lambda *_: None)
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from premblyd.features.backup.names import CopyName, copies_in, parse
+from premblyd.features.backup.copying import CopyName, copies_in, parse
 from tests.support.rows import for_each
 
 RECORD, DIGEST = "0a1b2c3d", "0123456789abcdef"

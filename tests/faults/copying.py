@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from premblyd.features.backup.names import CopyName, copies_in
+from premblyd.features.backup.copying import CopyName, copies_in
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile
 from tests.faults import campaigns, crash, promises
 from tests.faults.crash import body_of

@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.ground.databases import is_plain
 from premblyd.store.sqlite import connecting
 from premblyd.store.sqlite.files import NEW, beside
@@ -60,13 +60,16 @@ class Campaign:
         with open(os.devnull, "wb") as out:
             self._kills.kill("encrypt", lambda **more: Forked(arguments, stdout=out, **more))
         key = config.with_name("database.key")
-        self.figures["changing"] += keyfile.next_to(key).exists()
+        self.figures["changing"] += databases.next_key(key).exists()
         self.figures["plain"] += is_plain(config.with_name("premblyd.db")) is True
         problems = [] if self._whole(config) == self._count else ["it is not whole"]
         ran = run("record", "encrypt", *option, "--config", config)
         if ran.code or self._whole(config) != self._count:
             problems.append(f"the next one: {ran}")
-        if self._is_encrypted != (keyfile.read_key(key) == OTHER) or keyfile.next_to(key).exists():
+        if (
+            self._is_encrypted != (databases.read_key(key) == OTHER)
+            or databases.next_key(key).exists()
+        ):
             problems.append("it has another key")
         if beside(config.with_name("premblyd.db"), NEW).exists():
             problems.append("it left something")

@@ -13,7 +13,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from premblyd.features.backup.names import parse
+from premblyd.features.backup.copying import parse
 from premblyd.ground.errors import CannotStartError
 from premblyd.store.connections import backend
 from premblyd.store.sqlite.files import NEW, REPLACING, beside

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from premblyd.features.postgresql.liveness import Liveness, SharedTime
-from premblyd.features.postgresql.observation import Observation
+from premblyd.features.postgresql.liveness import Liveness, Observation, SharedTime
 from premblyd.ground.times import SharedClock
 from premblyd.queue.register import Sighting
 

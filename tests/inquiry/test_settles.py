@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from premblyd.prembly import payload
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import Standing
 from tests.inquiry.test_pending import DAY_MS, MINUTE_MS, At, make_asker
 from tests.support import prembly_api
 from tests.support.configuration import shell

@@ -14,8 +14,9 @@ SEEDS = {
     2: 0.5,
     4: 0.5,
     9: 0.5,
-    81: None,
-}  # hours; None: as the seed says. 81 found a fault
+    44: None,
+    59: None,
+}  # hours; None: as the seed says. The last two found faults
 
 
 @pytest.mark.parametrize(("seed", "hours"), SEEDS.items())

@@ -22,8 +22,7 @@ from premblyd.features.asking.awaited import (
 from premblyd.features.asking.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.prembly.events import MEANINGS, STORED_BY
-from premblyd.prembly.payload import Outcome, Verdict, session_reference
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.engine import Transaction
@@ -505,6 +504,17 @@ def test_setting_the_clock_changes_no_wait(store: Store) -> None:
     store.wait(store.queue.shift(5000, NOW_MS + 5000, lambda: NOW_MS + 5000))
     times = "SELECT created_at_ms, due_at_ms FROM awaited ORDER BY id"
     assert store.rows(times) == [(NOW_MS, None), (NOW_MS + 5000, NOW_MS + ASK_MS + 5000)]
+
+
+def test_what_was_missed_and_came_before_the_clock_was_set_back_counts_from_now(
+    store: Store,
+) -> None:
+    arrive(store, PENDING, first_ask_ms=None)
+    now_ms = NOW_MS - 3_600_000
+    queue = AwaitedQueue(store.writer)
+    store.wait(queue.begin_missed(None, 0, now_ms, lambda at_ms: at_ms + ASK_MS))
+    times = "SELECT created_at_ms, due_at_ms FROM awaited"
+    assert store.rows(times) == [(now_ms, now_ms + ASK_MS)]
 
 
 def test_what_is_awaited_again_after_the_clock_was_set_back_counts_from_then(store: Store) -> None:

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from premblyd.features.worker.halts import HaltLog
+from premblyd.features.worker.daemon import HaltLog
 from premblyd.queue.identity import of_this_process
 from premblyd.queue.register import Hosts
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
-from premblyd.run.halts import Halts
+from premblyd.run.process import Halts
 from premblyd.store.engine import Database
 from premblyd.store.states import HaltReason
 from tests.support.clock import SettableClock

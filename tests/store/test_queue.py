@@ -72,6 +72,16 @@ def test_a_claim_has_a_limit_for_each_action_and_one_for_all(store: Store) -> No
     assert ids(claim(store, a=1)) == [5]
 
 
+def test_what_a_feature_holds_that_is_not_installed_is_due(store: Store) -> None:
+    add_many(store, 2, "a")
+    for number, name in enumerate(("turns", "gone"), 1):
+        store.by_hand(
+            f"UPDATE delivery SET held_by = '{name}', due_at_ms = NULL WHERE id = {number}"
+        )
+    assert store.wait(store.queue.let_go()) == 1
+    assert ids(claim(store, a=9)) == [2]
+
+
 @pytest.mark.parametrize(
     ("result", "retry_at_ms", "then"),
     [

@@ -9,10 +9,8 @@ from typing import Any
 import psycopg
 from peewee import ForeignKeyField, Model
 
-from premblyd.features.postgresql import movesource
-from premblyd.features.postgresql.movesource import Row
-from premblyd.features.postgresql.movetarget import Target
-from premblyd.features.postgresql.moving import MOVED, TableMoved, Watch, move
+from premblyd.features.postgresql import moving
+from premblyd.features.postgresql.moving import MOVED, Row, TableMoved, Target, Watch, move
 from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.store.columns import ColumnType, columns
 
@@ -127,7 +125,7 @@ def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
             target = Target(connection, MOVED)
             found = {name: list(target.rows(table)) for name, table in TABLES.items()}
     else:
-        with movesource.opened(place) as file:
+        with moving.opened_source(place) as file:
             found = {name: list(file.rows(table)) for name, table in TABLES.items()}
     return {name: sorted(rows, key=repr) for name, rows in found.items()}
 

@@ -18,8 +18,7 @@ from premblyd.features.asking.stored import (
 )
 from premblyd.features.asking.tables import Inquiry
 from premblyd.prembly import events
-from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
-from premblyd.prembly.standings import BEFORE_RESULT, Standing
+from premblyd.prembly.payload import BEFORE_RESULT, Standing, StoredEvent, Verdict, Webhook
 from premblyd.queue import hooks, inbox
 from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, NewDelivery

@@ -21,8 +21,7 @@ from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.stored import IS_AWAITED, STANDING, settled_in_record
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.prembly import events
-from premblyd.prembly.payload import Webhook, plain_id, session_reference
-from premblyd.prembly.standings import Rank, Standing
+from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
 from premblyd.queue.spellings import Spelt, look_up, reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.store.states import AwaitedState, InquiryResult

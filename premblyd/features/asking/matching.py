@@ -14,8 +14,14 @@ from premblyd.features.asking.criteria import IS_DIFFERING, IS_DISMISSED, WAS_AN
 from premblyd.features.asking.stored import IS_BELIEVED, IS_TOLD, STANDING
 from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.facts import plain_word
-from premblyd.prembly.payload import FINAL_CODES, Outcome, outcome_of, plain_id, session_reference
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import (
+    FINAL_CODES,
+    Outcome,
+    Standing,
+    outcome_of,
+    plain_id,
+    session_reference,
+)
 from premblyd.queue.spellings import Spelt
 from premblyd.record import queries
 from premblyd.store.engine import Database, Lookup, Row, Transaction

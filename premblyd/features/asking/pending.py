@@ -25,8 +25,7 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.privacy import safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.standings import ASKED_ONCE, Standing
+from premblyd.prembly.payload import ASKED_ONCE, Standing, Verdict
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 
 POLL_S = 1.0

@@ -39,8 +39,7 @@ from premblyd.features.asking.stored import of_doubted
 from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.ground.words import counted
-from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.standings import Standing
+from premblyd.prembly.payload import Outcome, Standing, Verdict
 from premblyd.queue import hooks
 from premblyd.queue.heartbeat import reconciled
 from premblyd.record import queries

@@ -1,4 +1,5 @@
-"""`record backup`: a copy into a folder. What has a copy's name there is whole, and was checked.
+"""`record backup`: a copy into a folder. What has a copy's name there is whole, and was checked:
+such as `premblyd-RECORDID-EVENTID-COUNT-DIGEST.db`.
 
 The folder is open as a descriptor, and what is in it is reached by that: a link or a FIFO in it is
 never opened, and nobody who may rename a folder above it leads elsewhere.
@@ -6,17 +7,20 @@ never opened, and nobody who may rename a folder above it leads elsewhere.
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from premblyd.features.backup.names import CopyName, copies_in, digest_of, parse
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.store.connections import backend
@@ -26,6 +30,58 @@ from premblyd.store.sqlite.files import PART, lacking_room, real_path
 from premblyd.store.sqlite.opening import plain
 from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Watch
+
+_NAME = re.compile(r"premblyd-([0-9a-f]{8})-([0-9]{12,19})-([0-9]{3,9})-([0-9a-f]{16})\.db")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CopyName:
+    """A copy: its newest event's number (0: none), and a count that tells copies with the same
+    newest event apart. Copies of a record sort oldest first. `digest`: of the file, as it was made:
+    SQLite does not see every change of one."""
+
+    record_id: str
+    event_id: int
+    count: int
+    digest: str
+
+    def __str__(self) -> str:
+        """Return the name of the file; names of a record sort as the copies do."""
+        return f"premblyd-{self.record_id}-{self.event_id:012}-{self.count:03}-{self.digest}.db"
+
+
+def parse(file_name: str) -> CopyName | None:
+    """Return what a file's name says; None if it is no copy's."""
+    found = _NAME.fullmatch(file_name)
+    if found is None:
+        return None
+    name = CopyName(found[1], int(found[2]), int(found[3]), found[4])
+    return name if str(name) == file_name else None
+
+
+def digest_of(descriptor: int) -> str:
+    """Return the digest of an open file, from its beginning."""
+    digest, at = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, at):
+        digest.update(chunk)
+        at += len(chunk)
+    return digest.hexdigest()[:16]
+
+
+def copies_in(folder: Path | int, record_id: str | None = None) -> list[CopyName]:
+    """Return the copies in a folder (a path, or a descriptor of it), of each record or of one,
+    newest last. What is no regular file is none, whatever it is called. Raise OSError."""
+    with os.scandir(folder) as entries:
+        names = [
+            name
+            for entry in entries
+            if (name := parse(entry.name)) is not None
+            and record_id in (None, name.record_id)
+            and stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
+        ]
+    return sorted(names)
+
 
 ON_SERVER = (
     "The record is on a PostgreSQL server: copy it with pg_dump, and put it back with pg_restore,"
@@ -142,9 +198,9 @@ def _copy(source: SqliteBackend, target: str, part: int, watch: Watch) -> tuple[
         time.sleep(PAUSE_S)
 
     key_path = source.key_path
-    if key_path and os.path.lexists(keyfile.next_to(key_path)):  # which of them is it?
+    if key_path and os.path.lexists(databases.next_key(key_path)):  # which of them is it?
         raise CopyError("The key is being changed. `premblyd record encrypt` ends that.")
-    keys = [keyfile.read_key(key_path)] if key_path else None
+    keys = [databases.read_key(key_path)] if key_path else None
     try:
         with contextlib.closing(connect(target, keys, isolation_level=None)) as copy:
             copy.executescript(_ALONE)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd.features.backup import folders
-from premblyd.features.backup.copying import ON_SERVER
-from premblyd.features.backup.names import copies_in, digest_of, parse
+from premblyd.features.backup.copying import ON_SERVER, copies_in, digest_of, parse
 from premblyd.features.keeping.erasingagain import AppliedAgain, erase_again
 from premblyd.features.keeping.erasurelines import (
     NAME,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from premblyd.ground import csvtext, times
+from premblyd.ground import times, words
 from premblyd.ground.errors import TryAgainError
 from premblyd.record.queries import Row
 from premblyd.store.engine import Database
@@ -28,7 +28,7 @@ async def parts(
     before which to go on: None is the end. Raise TryAgainError where it can't be read, again and
     again."""
     names = [field.name for field in dataclasses.fields(row)]
-    yield csvtext.head([name.removesuffix("_ms") if _is_time(name) else name for name in names])
+    yield words.csv_head([name.removesuffix("_ms") if _is_time(name) else name for name in names])
     while True:
         lines, before = await _part(readers, read, names, before)
         yield lines
@@ -41,7 +41,7 @@ async def _part(
 ) -> tuple[bytes, int | None]:
     def make(database: Database) -> tuple[bytes, int | None]:
         rows, older = read(database, before)
-        return csvtext.lines(_cells(row, names) for row in rows), older
+        return words.csv_lines(_cells(row, names) for row in rows), older
 
     for _ in range(TRIES - 1):
         try:

@@ -2,7 +2,7 @@
 
 import os
 
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.ground.databases import key_of
 from premblyd.ground.telemetry import tell
 from premblyd.services import Part, Services
@@ -12,9 +12,9 @@ class KeyWatch(Part):
     """Tells that a change of the key was cut short."""
 
     def open(self, services: Services) -> None:
-        if (key := key_of(services.database)) and os.path.lexists(keyfile.next_to(key)):
+        if (key := key_of(services.database)) and os.path.lexists(databases.next_key(key)):
             remedy = "stop the daemon, and finish the change: premblyd record encrypt"
-            tell("daemon.key_changing", key=str(keyfile.next_to(key)), remedy=remedy)
+            tell("daemon.key_changing", key=str(databases.next_key(key)), remedy=remedy)
 
 
 PARTS = (KeyWatch,)

@@ -7,20 +7,33 @@ The database's own file is opened by SQLite alone: to close it otherwise would e
 import contextlib
 import itertools
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from premblyd.features.encryption.rewriting import UNCHANGED, write_encrypted
-from premblyd.ground import keyfile, newfile
+from premblyd.features.encryption import cipher
+from premblyd.ground import databases, newfile
 from premblyd.ground.databases import EncryptedFile, is_plain
 from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.store.connections import translated
-from premblyd.store.sqlite.files import hold, real_path
+from premblyd.store.sqlite.connecting import connect
+from premblyd.store.sqlite.files import (
+    NEW,
+    beside,
+    hold,
+    lacking_room,
+    real_path,
+    remove,
+    restrict,
+    size,
+)
 from premblyd.store.sqlite.opening import opening_key, require_readable
 from premblyd.store.sqlite.ownership import as_owner
-from premblyd.store.sqlite.replacing import put_in_place
-from premblyd.store.sqlite.taking import Watch
+from premblyd.store.sqlite.replacing import keep_others_out, put_in_place
+from premblyd.store.sqlite.taking import Watch, what_is_wrong, write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +58,10 @@ def encrypt(place: EncryptedFile, new_key: Path | None, now_ms: int, watch: Watc
     opens it.
     """
     real, key_path = real_path(place.path), place.key_path
-    next_key = keyfile.next_to(key_path)
+    next_key = databases.next_key(key_path)
     require_readable(place.path)
-    key = keyfile.read_key(key_path)
-    wanted = None if new_key is None else keyfile.read_key(new_key)
+    key = databases.read_key(key_path)
+    wanted = None if new_key is None else databases.read_key(new_key)
     finished, dropped, aside, old_key = False, None, None, None
     with contextlib.ExitStack() as held, _in_words():
         with as_owner(place.path):
@@ -97,7 +110,7 @@ def _require_exchangeable(place: EncryptedFile) -> None:
     """Raise PremblydError where the key's file can't be replaced together with the database."""
     may_read, key_path = False, place.key_path
     with as_owner(place.path), contextlib.suppress(LacksRightsError):
-        may_read = bool(keyfile.read_key(key_path))
+        may_read = bool(databases.read_key(key_path))
     if not may_read or not os.access(key_path.parent, os.W_OK, effective_ids=True):
         name = key_path.name.removeprefix("credentials_")  # of what systemd passes on
         raise LacksRightsError(
@@ -110,7 +123,7 @@ def _require_exchangeable(place: EncryptedFile) -> None:
 def _put_next(key_path: Path, key: str) -> None:
     """Write the next key, for those who may read the key."""
     status = key_path.stat()
-    with newfile.new_file(keyfile.next_to(key_path)) as file:
+    with newfile.new_file(databases.next_key(key_path)) as file:
         if os.geteuid() == 0:
             os.fchown(file.fileno(), status.st_uid, status.st_gid)
         os.fchmod(file.fileno(), status.st_mode & 0o640)
@@ -126,6 +139,56 @@ def _exchange(key_path: Path) -> Path:
         if kept.samefile(key_path):  # or it was kept by one that was killed
             break
     newfile.sync(key_path.parent)
-    keyfile.next_to(key_path).rename(key_path)
+    databases.next_key(key_path).rename(key_path)
     newfile.sync(key_path.parent)
     return kept
+
+
+UNCHANGED = "Nothing was changed."
+# Without what SQLite keeps for its planner.
+_SCHEMA = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%'"
+    " ESCAPE '\\' ORDER BY type, name"
+)
+
+
+@contextmanager
+def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> Iterator[Path]:
+    """Write what is in a database that no daemon has into a new file beside it, by a new key. Give
+    where: everybody else is kept out of the database until this ends. `key`: of the database; None:
+    it is plain. Raise PremblydError when the disk is too small, or the new one differs, an error of
+    SQLite's when somebody else has it open."""
+    new = beside(real, NEW)
+    remove(new)  # what a killed one has left
+    restrict(real)
+    if told := lacking_room(real.parent, size(real) + size(beside(real, "-wal"))):
+        raise PremblydError(f"The disk of {real} is too small: {told}. {UNCHANGED}")
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    source_uri, uri = f"{real.as_uri()}?mode=rw", f"{new.as_uri()}?mode=rw"
+    try:
+        with closing(_source(source_uri, key)) as source:
+            keep_others_out(source)
+            write(source, new, new_key, watch, is_plain=key is None)
+            with closing(connect(uri, [new_key])) as target:
+                watch("checking", 0, None)
+                _require_same(source, target)
+            yield new
+    finally:
+        remove(new)
+
+
+def _source(uri: str, key: str | None) -> sqlite3.Connection:
+    return connect(uri, [key]) if key else cipher.connect(uri, None, isolation_level=None)
+
+
+def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    found = what_is_wrong(target)
+    if found or _content(source) != _content(target):
+        raise PremblydError(f"The new file was not whole ({found or 'rows differ'}). {UNCHANGED}")
+
+
+def _content(database: sqlite3.Connection) -> list[Any]:
+    """Return the schema, and how many rows each table has."""
+    schema = database.execute(_SCHEMA).fetchall()
+    counted = (f'SELECT count(*) FROM "{name}"' for kind, name, *_ in schema if kind == "table")  # noqa: S608
+    return [*schema, *(database.execute(count).fetchone() for count in counted)]

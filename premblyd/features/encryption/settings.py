@@ -11,9 +11,8 @@ from premblyd.config.keys import Mistake, Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
 from premblyd.config.values import Model
-from premblyd.ground.databases import EncryptedFile, is_postgresql
+from premblyd.ground.databases import EncryptedFile, is_postgresql, read_key
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.keyfile import read_key
 
 
 def key_path(value: Any, places: SecretPlaces) -> Path:

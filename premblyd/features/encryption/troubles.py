@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from premblyd.features.encryption.settings import ENCRYPTION
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.record.troubles.trouble import Item, Situation, trouble
 
 
@@ -17,10 +17,10 @@ from premblyd.record.troubles.trouble import Item, Situation, trouble
 def key(situation: Situation) -> Iterator[Item]:
     """Yield that a key is there which was to be the next one of an encrypted database."""
     encryption = situation.settings and ENCRYPTION.of(situation.settings)
-    if encryption and os.path.lexists(keyfile.next_to(encryption.key_path)):
+    if encryption and os.path.lexists(databases.next_key(encryption.key_path)):
         yield Item(
             text=f"A change of the database's key was interrupted: there is"
-            f" {keyfile.next_to(encryption.key_path)}.",
+            f" {databases.next_key(encryption.key_path)}.",
             remedy="Nothing is lost. Stop the daemon, and finish it.",
             command="sudo premblyd record encrypt",
         )

@@ -1,9 +1,9 @@
 """A daemon among others on one database: it tells them that it lives, watches them, and takes over
 from lost ones. Begin with `Membership`.
 
-Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
-others must still count this one as alive by what it knows itself (liveness.py): both are pure, time
-is given. What is written down is in register.py.
+Who is lost is decided by what one daemon sees of the others, and whether the others must still
+count this one as alive by what it knows itself (liveness.py): both are pure, time is given.
+What is written down is in register.py.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from premblyd.features.postgresql.liveness import Liveness, SharedTime
-from premblyd.features.postgresql.observation import Observation
+from premblyd.features.postgresql.liveness import Liveness, Observation, SharedTime
 from premblyd.ground import loops
 from premblyd.ground.errors import (
     CannotStartError,

@@ -77,7 +77,8 @@ def count(transaction: Transaction, arrivals: Iterable[Arrival]) -> None:
 
 
 def count_none(transaction: Transaction) -> None:
-    """Write a count and take it back, in a row that no other daemon on this database changes."""
+    """Write a count to the disk and take it back, in a row that no other daemon on this database
+    changes: one that stops within its transaction must not keep the others waiting."""
     none = EventGroup(0, "", "", "")._asdict() | {"part": transaction.part}
     transaction.write(_COUNT_EVENTS, events=0, duplicates=0, unmatched=0, **none)
     transaction.write(_TAKE_BACK, **none)

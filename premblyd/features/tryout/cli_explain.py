@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import dataclasses
-import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -16,10 +16,9 @@ from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, named
 from premblyd.config.routing import Routing
+from premblyd.feature import added
 from premblyd.features.tryout import explaining
 from premblyd.features.tryout.explaining import Explanation
-from premblyd.features.watch.message import example
-from premblyd.features.watch.settings import ALERTS
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
@@ -92,12 +91,17 @@ def _print(shown: Explanation) -> None:
         click.echo(f"  {action}: {clean(reason)}")
 
 
+def _tried_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options by which features have hooks of their own tried."""
+    for name, about, _ in added("message", "TRIED"):
+        command = click.option(f"--{name}", metavar="NAME", help=about)(command)
+    return command
+
+
 @click.command("try")
 @click.argument("action", required=False)
 @click.argument("file", type=click.File("rb"), required=False)
-@click.option(
-    "--alert", "alert_name", metavar="NAME", help="Run this alert's hook, with a test message."
-)
+@_tried_options
 @sender_options
 @config_option
 @json_option
@@ -106,30 +110,32 @@ def try_(
     *,
     action: str | None,
     file: IO[bytes] | None,
-    alert_name: str | None,
     endpoint_name: str | None,
     key_name: str | None,
     as_json: bool,
+    **others: str | None,
 ) -> None:
     """Runs the hook of ACTION once, for the webhook body in FILE (- is standard input), or with
-    --alert the hook of an alert. It really runs: as you, or for root as the service would run it.
-    Prembly is not asked, even with `confirm`. Nothing is stored, and nothing is retried.
+    one of the options the hook that it names. It really runs: as you, or for root as the service
+    would run it. Prembly is not asked, even with `confirm`. Nothing is stored, and nothing is
+    retried.
 
     Exit status 0: it succeeded. 1: it failed.
     """
-    given = (action is not None, file is not None)
-    if given != ((True, True) if alert_name is None else (False, False)):
-        raise click.UsageError("Give ACTION and FILE, or --alert NAME.")
+    chosen = [option for option, name in others.items() if name is not None]
+    if (action is not None, file is not None, len(chosen)) not in ((1, 1, 0), (0, 0, 1)):
+        ways = ["Give ACTION and FILE", *(f"or --{option} NAME" for option in others)]
+        raise click.UsageError(", ".join(ways) + ".")
     # Not as root: as the service runs it, with its keys and its sandbox.
     as_service.hand_over(config_path, file)
     hide_this_process()
     output.configure("auto", "critical")  # what became of it is told in this command's words
     settings = load_config(config_path)
     now_ms = times.now_ms()
-    if alert_name is not None:
-        alert = named("alert", alert_name, {each.name: each for each in ALERTS.of(settings)})
-        message = example(alert, socket.gethostname(), now_ms)
-        name, hook, invocation = alert_name, message.alert.hook, message.invocation()
+    if chosen:
+        make: dict[str, Any] = {option: make for option, _, make in added("message", "TRIED")}
+        name = others[chosen[0]] or ""
+        hook, invocation = make[chosen[0]](settings, name, now_ms)
     else:
         body = file.read() if file is not None else b""
         own = named("action", action, {each.name: each for each in settings.actions})
@@ -142,7 +148,7 @@ def try_(
             click.echo(f"note: the daemon would not run it for this: {why_not}", err=True)
     result = asyncio.run(_run(settings, hook, invocation))
     took_ms = times.now_ms() - now_ms
-    _print_result(name, result, took_ms, is_alert=alert_name is not None, as_json=as_json)
+    _print_result(name, result, took_ms, is_alert=bool(chosen), as_json=as_json)
     raise SystemExit(0 if result.outcome == "succeeded" else 1)
 
 

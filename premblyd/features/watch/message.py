@@ -1,12 +1,14 @@
 """What an alert says: as text for people, as JSON for programs, and as a hook's variables."""
 
 import secrets
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from premblyd.config.hooks import CommandHook, ShellHook
-from premblyd.features.watch.settings import Alert, kinds
+from premblyd.config.hooks import CommandHook, Hook, ShellHook
+from premblyd.config.models import Config, named
+from premblyd.features.watch.settings import ALERTS, Alert, kinds
 from premblyd.ground import jsontext, times
 from premblyd.record.troubles.trouble import MARKS, Item
 from premblyd.run.invocation import Invocation
@@ -130,3 +132,12 @@ def example(alert: Alert, host: str, now_ms: int) -> Message:
         for trigger in alert.on
     ]
     return Message(alert=alert, items=items, host=host, at_ms=now_ms, is_test=True)
+
+
+def tried(settings: Config, name: str, now_ms: int) -> tuple[Hook, Invocation]:
+    """Return the hook of an alert, with a test message."""
+    alert = named("alert", name, {each.name: each for each in ALERTS.of(settings)})
+    return alert.hook, example(alert, socket.gethostname(), now_ms).invocation()
+
+
+TRIED = (("alert", "Run this alert's hook, with a test message.", tried),)

@@ -1,6 +1,8 @@
-"""Worker hooks: the runner, which has a pool of worker processes for each action."""
+"""Worker hooks: the runner, which has a pool of worker processes for each action, and the pool,
+which decides which of them gets which line, and when one is started."""
 
 import asyncio
+import dataclasses
 import functools
 import os
 import resource
@@ -8,21 +10,261 @@ import select
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from premblyd.config.models import Config, Endpoint
-from premblyd.features.worker.conversation import Conversation
-from premblyd.features.worker.pool import CHANGED, Pool
-from premblyd.features.worker.protocol import delivery_line, hello
+from premblyd.features.worker.conversation import (
+    STOPPED,
+    Conversation,
+    End,
+    Line,
+    Phase,
+    interrupted,
+)
+from premblyd.features.worker.protocol import AnswerKind, delivery_line, hello
 from premblyd.features.worker.settings import WorkerHook
-from premblyd.features.worker.workerline import STOPPED, interrupted
+from premblyd.ground.telemetry import tell
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run import process
-from premblyd.run.halts import Halts
 from premblyd.run.invocation import Invocation, Preview, masked
-from premblyd.run.process import Children
+from premblyd.run.process import Children, Halts
 from premblyd.run.shell import Threads, environment
-from premblyd.run.starting import Patience
+from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
+from premblyd.store.states import HaltReason
+
+FIRST_AGAIN_S = 1.0  # after a start that failed; then twice as long each time
+MAX_AGAIN_S = 60.0
+CHANGED = "the configuration of the action has changed"
+ABORTED = "each worker process of the action has answered `abort`"
+NOT_FOUND = "the worker's program, or what its `#!` names, was not found or is not executable"
+
+
+class Pool:
+    """Up to `concurrency` worker processes. They start when first needed, and are kept."""
+
+    def __init__(
+        self,
+        action: str,
+        hook: WorkerHook,
+        concurrency: int,
+        children: Children,
+        halts: Halts | None,
+        make_room: Callable[[bool], None],
+    ) -> None:
+        """`halts` is told when no process takes anything; None: nobody waits to hear that.
+        `make_room` is called before a start, and with True when the machine lacks what it needs."""
+        self.hook, self.concurrency = hook, concurrency
+        self.action = action
+        self.conversations: list[Conversation] = []
+        self._children = children
+        self._halts = halts
+        self._make_room = make_room
+        self.used_at = 0.0  # when a line was given last
+        self._halt: HaltReason | None = None
+        self._refusal: str | None = None  # why it takes nothing any more
+        self._daemon = ""
+        self._waiting: deque[Line] = deque()
+        self._aborted = set[Conversation]()
+        self._failure: HaltReason | None = None  # of a start, until a process is of use
+        self._not_started = interrupted("")  # how that is told
+        self._again_s = FIRST_AGAIN_S
+        self._trial: asyncio.TimerHandle | None = None  # until then none is started
+
+    async def run(self, text: list[bytes], permit: Permit, daemon: str) -> Result:
+        """Give a line to a process, and return what comes of it. Raise LapsedError or LackError
+        when it was not given, see `Patience`."""
+        if self._refusal is not None:
+            return interrupted(self._refusal)
+        if self._halt is not None:
+            return self._halted()
+        self._daemon = daemon
+        line = Line(text, permit)
+        self._waiting.append(line)
+        self._serve()
+        try:
+            return await line.done
+        except asyncio.CancelledError:
+            if line in self._waiting:
+                self._waiting.remove(line)
+            raise
+
+    def begin_anew(self) -> None:
+        """Forget what was aborted, and what did not start."""
+        self._aborted.clear()
+        self._forget_failure()
+        self._judge()
+        self._serve()
+
+    def finish(self) -> None:
+        """Take nothing more, and end the processes in good order."""
+        self._refuse(CHANGED)
+        for conversation in self.conversations:
+            conversation.finish()
+
+    def stop(self) -> None:
+        """End the processes because the daemon stops."""
+        self._halts = None  # what is halted is not taken up again by that
+        self._refuse(STOPPED)
+        for conversation in self.conversations:
+            conversation.stop()
+
+    @property
+    def ending(self) -> int:
+        """How many processes end now, and have nothing to do."""
+        return sum(each.phase is Phase.ENDING and each.line is None for each in self.conversations)
+
+    def end_idle(self) -> bool:
+        """End a process in good order that has nothing to do. False: there is none."""
+        idle = self._free()
+        if idle is not None:
+            idle.finish()
+        return idle is not None
+
+    # What its processes tell it
+
+    def is_ready(self) -> None:
+        self._judge()
+        self._serve()
+
+    def answered(self, conversation: Conversation, kind: AnswerKind) -> None:
+        if self._failure is not None:
+            self._forget_failure()
+        if kind is AnswerKind.ABORT:
+            self._aborted.add(conversation)
+            self._judge()
+        self._serve()
+
+    def ended(self, conversation: Conversation, end: End) -> None:
+        self.conversations.remove(conversation)
+        if end.not_ready is not None and self._refusal is None:
+            self._start_failed(end.not_ready, end.error, end.output)
+        self._judge()
+        self._serve()
+
+    def _serve(self) -> None:
+        """Give what waits to processes that are free, and start those that are wanted."""
+        while self._waiting and (free := self._free()):
+            line = self._waiting.popleft()
+            self.used_at = asyncio.get_running_loop().time()
+            if not free.give(line):
+                self._waiting.appendleft(line)
+        if len(self.conversations) < self.concurrency:
+            self._start()
+
+    def _free(self) -> Conversation | None:
+        """Return a process that takes a line now: the same again and again, so that others may end
+        for want of work."""
+        return next((each for each in self.conversations if each.is_free), None)
+
+    # Its starts
+
+    def _start(self) -> None:
+        """Start processes, as many as there are lines. After a start that failed, one at a time."""
+        if self._refusal is not None or self._trial is not None:
+            return
+        lines = len(self._waiting) + sum(each.line is not None for each in self.conversations)
+        wanted = max(lines, 1) if self._halt is not None else lines
+        wanted = min(wanted, self.concurrency - len(self._aborted))
+        if self._failure is not None:
+            is_tried = any(each.phase is Phase.STARTING for each in self.conversations)
+            wanted = min(wanted, 0 if is_tried else len(self.conversations) + 1)
+        while len(self.conversations) < wanted and self._start_one():
+            pass
+
+    def _start_one(self) -> bool:
+        """Start a process. Return whether it began: it is not ready yet."""
+        self._make_room(False)
+        try:
+            started = Conversation(self.action, self.hook, self._daemon, self._children, self)
+        except (FileNotFoundError, PermissionError, NotADirectoryError):
+            self._start_failed(HaltReason.NOT_FOUND, NOT_FOUND)
+            return False
+        except (OSError, MemoryError) as error:
+            if what := what_is_lacking(error):
+                self._lacks(what)
+            else:
+                reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "memory"
+                self._start_failed(HaltReason.NOT_STARTED, f"the worker did not start: {reason}")
+            return False
+        self.conversations.append(started)
+        return True
+
+    def _start_failed(self, reason: HaltReason, error: str, output: str = "") -> None:
+        """Try again later. `output`: what it printed, which is about no delivery."""
+        self._failure = reason
+        self._not_started = dataclasses.replace(interrupted(error), output=output)
+        again_s = self._again_s if self._trial is None else None
+        tell("worker.not_started", action=self.action, reason=str(reason), again_s=again_s)
+        if again_s is not None:
+            self._try_after(again_s)
+            self._again_s = min(2 * again_s, MAX_AGAIN_S)
+        self._judge()
+
+    def _lacks(self, what: str) -> None:
+        """No process can be started now, through no fault of the hook."""
+        self._make_room(True)
+        if self._halt is not None:
+            self._try_after(FIRST_AGAIN_S)
+        self._empty(lambda: LackError(what))
+
+    def _try_after(self, seconds: float) -> None:
+        self._trial = asyncio.get_running_loop().call_later(seconds, self._try)
+
+    def _try(self) -> None:
+        self._trial = None
+        self._serve()
+
+    def _forget_failure(self) -> None:
+        self._failure, self._again_s = None, FIRST_AGAIN_S
+        if self._trial is not None:
+            self._trial.cancel()
+            self._trial = None
+
+    # When it takes nothing
+
+    def _judge(self) -> None:
+        """Find out whether anything can be given, and tell when that changes."""
+        phases = {each.phase for each in self.conversations}
+        halt = None
+        if self._refusal is None and Phase.READY not in phases:
+            if len(self._aborted) >= self.concurrency:
+                halt = HaltReason.ABORTED
+            elif self._halt is not None or Phase.STARTING not in phases:
+                halt = self._failure
+        if halt is self._halt:
+            return
+        self._halt = halt
+        if halt is not None:
+            self._empty(self._halted)
+        if self._halts is not None:
+            if halt is not None:
+                tell("worker.halted", action=self.action, reason=str(halt))
+                self._halts.begin(self.action, halt)
+            else:
+                tell("worker.resumed", action=self.action)
+                self._halts.end(self.action)
+
+    def _halted(self) -> Result:
+        """Return how a run ends that finds no process: it is due again when one may be ready."""
+        if self._halt is HaltReason.ABORTED:
+            return interrupted(ABORTED)
+        wait_s = 0.0
+        if self._trial is not None:
+            wait_s = max(wait_s, self._trial.when() - asyncio.get_running_loop().time())
+        return dataclasses.replace(self._not_started, retry_after_s=wait_s)
+
+    def _refuse(self, refusal: str) -> None:
+        self._refusal = refusal
+        self._forget_failure()
+        self._empty(lambda: interrupted(refusal))
+        self._judge()
+
+    def _empty(self, settled: Callable[[], Result | LackError]) -> None:
+        """Settle what waits."""
+        while self._waiting:
+            self._waiting.popleft().settle(settled())
+
 
 PREVIEW_CHARS = 2000
 FILES_PER_PROCESS = 4

@@ -11,7 +11,7 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
-from premblyd.ground import keyfile
+from premblyd.ground import databases
 from premblyd.ground.databases import is_plain
 from premblyd.ground.errors import (
     CannotStartError,
@@ -145,7 +145,7 @@ class _Database(Database, SqliteDatabase):
         return interrupt
 
     def _connect(self) -> sqlite3.Connection:
-        keys = None if self._key_path is None else keyfile.keys(self._key_path)
+        keys = None if self._key_path is None else databases.keys_in(self._key_path)
         options = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, **self.connect_params}
         before = identity(self._path)
         try:
@@ -167,7 +167,7 @@ class _Database(Database, SqliteDatabase):
 def opening_key(path: Path, key_path: Path) -> str:
     """Return the key that opens the database: that in the file, or the next one. Raise
     CannotStartError, in words, when none does."""
-    for key in keyfile.keys(key_path):
+    for key in databases.keys_in(key_path):
         with contextlib.suppress(NotOpenedError), translated(StoreUnreadableError):
             uri = f"{real_path(path).as_uri()}?mode=ro"
             connecting.connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()

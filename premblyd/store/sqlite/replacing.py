@@ -9,7 +9,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from premblyd.ground import keyfile, newfile, times
+from premblyd.ground import databases, newfile, times
 from premblyd.ground.errors import TryAgainError
 from premblyd.store.sqlite.connecting import NotOpenedError, connect, failures
 from premblyd.store.sqlite.files import BEFORE, MODE, REPLACING, beside, real_path, restrict, size
@@ -91,7 +91,7 @@ def _close(real: Path, key_path: Path | None, held: contextlib.ExitStack) -> boo
         return False
     try:
         for mode in ("ro", "rw"):  # one that is none, closed with the right to write, loses its log
-            keys = None if key_path is None else keyfile.keys(key_path)
+            keys = None if key_path is None else databases.keys_in(key_path)
             uri = f"{real.as_uri()}?mode={mode}"
             connection = connect(uri, keys, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             with contextlib.ExitStack() as opened:
