@@ -313,6 +313,8 @@ class HostsSimulation(Simulation):
     def _go_on(self) -> None:
         for host in self.hosts:
             self.time.at(self.rng.uniform(0, 1), host.start)
+        for minute in range(60):
+            self.time.at(minute * 30, self.model.claimed_begin)
         count, at_ns = 0, -1
         try:
             while not self.is_over:
@@ -381,6 +383,8 @@ class HostsSimulation(Simulation):
             self.tell(f"{self.current.name} tells: {event} {dict(fields)}")
         if event == "host.lost":
             self.model.taken_for_lost(fields["worker"])
+        elif event == "host.fenced":
+            self.model.fenced(self.current)
 
     def announce(self, by: Host) -> None:
         for host in self.hosts:
