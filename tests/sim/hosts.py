@@ -342,9 +342,6 @@ class HostsSimulation(Simulation):
             name = self.server.url.partition("@/")[2].partition("?")[0]
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
-    def committed(self, host: Host) -> None:
-        self.model.committed()
-
     def finish(self, transaction_: Any) -> None:
         self.late.remove(transaction_)
         self.tell("the server ends a transaction that was given up")
