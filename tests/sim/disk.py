@@ -6,6 +6,7 @@ import contextlib
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
@@ -43,8 +44,13 @@ class Disk:
         self.next_fates: list[Fate] = []  # of the next commits
         self.fails_with: Fate | None = None  # all of them, until it is mended
         self.slow_s = 0.0
+        self._failed_s = float("-inf")
         self.times_s = (0.0005, 0.002, 0.02)
         self.told: Callable[[Fate], None] = lambda _: None
+
+    def fails(self, within_s: float) -> bool:
+        """Return whether a commit failed so lately, or takes long."""
+        return self.slow_s > 0 or time.monotonic() - self._failed_s < within_s
 
     def mend(self) -> None:
         self.fails_with, self.slow_s = None, 0.0
@@ -57,6 +63,7 @@ class Disk:
     def fate(self) -> Fate:
         fate = self.fails_with or (self.next_fates.pop(0) if self.next_fates else Fate.WELL)
         if fate is not Fate.WELL:
+            self._failed_s = time.monotonic()
             self.told(fate)
         return fate
 

@@ -313,6 +313,8 @@ class HostsSimulation(Simulation):
     def _go_on(self) -> None:
         for host in self.hosts:
             self.time.at(self.rng.uniform(0, 1), host.start)
+        for minute in range(60):
+            self.time.at(minute * 30, self.model.claimed_begin)
         count, at_ns = 0, -1
         try:
             while not self.is_over:
@@ -339,9 +341,6 @@ class HostsSimulation(Simulation):
         with self.cluster.connect() as connection:
             name = self.server.url.partition("@/")[2].partition("?")[0]
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-    def committed(self, host: Host) -> None:
-        self.model.committed()
 
     def finish(self, transaction_: Any) -> None:
         self.late.remove(transaction_)
@@ -381,6 +380,8 @@ class HostsSimulation(Simulation):
             self.tell(f"{self.current.name} tells: {event} {dict(fields)}")
         if event == "host.lost":
             self.model.taken_for_lost(fields["worker"])
+        elif event == "host.fenced":
+            self.model.fenced(self.current)
 
     def announce(self, by: Host) -> None:
         for host in self.hosts:

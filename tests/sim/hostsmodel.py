@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 NEAR = 0.75  # of lost_after: beats are a tenth of it apart, and a way to the server takes its time
 SOON_S = 10.0  # after it goes on, a host has told the others so
 NOTICED_S = 60.0  # so long after lost_after, nothing runs any more under who was lost
+BEGINS_S = 80.0  # after the claim, at most
 CLOCKS_MS = 100  # so far apart are the hosts' clocks at most
 
 
@@ -35,12 +36,41 @@ class HostsModel(Model):
     def is_loose(self, run: Run) -> bool:
         return run.life in self.loose
 
-    def expected(self, post: Post) -> list[str]:
+    def expected(self, post: Post, *, duplicate: bool) -> list[str]:
         names = {action.name for action in self.hosts[0].sim.current.settings.actions}
-        return [name for name in super().expected(post) if name in names]
+        expected = super().expected(post, duplicate=duplicate)
+        return [name for name in expected if duplicate or name in names]
 
     def _crashed_were_dead(self) -> None:
         """See taken_for_lost."""
+
+    def claimed_begin(self) -> None:
+        """What a host has claimed begins there, or is due again soon."""
+        begun = {(run.delivery, run.attempt) for run in self.runs}
+        for host in self.hosts:
+            if not host.is_well(self.time.now_s - BEGINS_S) or host.disk.fails(BEGINS_S / 2):
+                continue
+            rows = self.rows(
+                "SELECT delivery_id, number, action FROM attempt JOIN delivery"
+                " ON delivery.id = delivery_id WHERE worker = ? AND outcome IS NULL"
+                " AND started_at_ms < ?",
+                self.worker_of(host),
+                host.sim.server_ms - round(BEGINS_S * 1000),
+            )
+            for delivery, number, action in rows:
+                begins = (delivery, number) in begun or self.actions[action].confirm is not None
+                self.require(begins, "what is claimed begins, or is due again", d(delivery))
+
+    def fenced(self, host: "Host") -> None:
+        """A host that comes back has ended what others run now."""
+        for run in host.sim.script.running:
+            rows = self.rows(
+                "SELECT outcome FROM attempt WHERE delivery_id = ? AND number = ?",
+                run.delivery,
+                run.attempt,
+            )
+            is_own = rows == [(None,)] or run.life not in self.loose
+            self.require(is_own, "who comes back ends what others run", d(run.delivery))
 
     def committed(self) -> None:
         super().committed()

@@ -132,7 +132,7 @@ class Model:
             # The daemon's own clock follows a jump at its next look at the queue, see POLLS.
             post.at_a_jump = now_s - self.clock_jumped_s < 30
             found = self.rows("SELECT action FROM delivery WHERE event_id = ?", event)
-            expected = self.expected(post)
+            expected = self.expected(post, duplicate=duplicate)
             is_erased = post.person.erased_s is not None
             stored = sorted(action for (action,) in found)
             if not is_erased and (stored or not duplicate):
@@ -143,8 +143,9 @@ class Model:
                 )
         self._look_at_event(event, post)
 
-    def expected(self, post: Post) -> list[str]:
+    def expected(self, post: Post, *, duplicate: bool) -> list[str]:
         """Return which actions a webhook is for."""
+        del duplicate
         return sorted(
             name
             for name, action in self.actions.items()

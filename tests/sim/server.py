@@ -97,7 +97,7 @@ class Engine(PostgresqlEngine):
             raise StoreUnavailableError(NO_ANSWER)
         try:
             super()._transact(work)
-            host.sim.committed(host)
+            host.sim.model.committed()
         except Exception:
             if not self.is_given_up:
                 raise
