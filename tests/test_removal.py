@@ -10,7 +10,7 @@ from tests.removal import broken, going_with
 # Which can't be taken out yet: a list that only gets shorter.
 NOT_YET: set[str] = set()
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.large
 
 
 @pytest.mark.parametrize("feature", FEATURES)
