@@ -87,7 +87,7 @@ def change(path: Path, sql: str, *values: object) -> None:
 def test_what_is_moved_is_every_table_save_what_daemons_and_browsers_are_at(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         in_schema = {name for (name,) in connection.execute(NAMES_OF_TABLES)}
-    not_moved = {"console_token", "halt", "erasure_file"}
+    not_moved = {"console_token", "halt", "erasure_file", "schema_part"}
     assert set(TABLES) == in_schema - not_moved
 
 
@@ -203,8 +203,10 @@ def test_a_move_that_was_killed_has_moved_nothing_and_begins_again(
     assert move_process(daemon.config, server.url, DIE + PLACES[place]).returncode == -SIGKILL
     wait_until(lambda: rows(server, SESSIONS) == [(0,)])  # the server notices later
     assert_has_nothing(server)
+    change(odd, "INSERT INTO schema_part (feature, digest) VALUES ('gone', 'x')")
     done = run("--config", daemon.config, "record", "move", server.url)
     assert (done.code, rows_of(server)) == (0, rows_of(odd))
+    assert "Not moved: the tables of gone, which is not installed." in done.err
 
 
 def test_a_database_with_a_record_is_not_filled(path: Path, server: Server, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """premblyd record move"""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_json, progress, showing
 from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
+from premblyd.feature import installed
 from premblyd.ground.databases import Server, holds_password, is_postgresql
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import counted
-from premblyd.store.connections import backend, translated
+from premblyd.store.connections import backend, connect_read_only, translated
 
 if TYPE_CHECKING:
     from premblyd.features.postgresql.moving import TableMoved
@@ -51,6 +53,10 @@ def move(config_path: Path, *, database: str, password_file: Path | None, as_jso
     from premblyd.features.postgresql import moving
 
     began_s = time.monotonic()
+    with contextlib.closing(connect_read_only(source)) as record:
+        names = [name for (name,) in record.execute_sql("SELECT feature FROM schema_part")]
+    if left := ", ".join(sorted({*names} - {*installed()})):
+        click.echo(f"Not moved: the tables of {left}, which is not installed.", err=True)
     with progress(silent=as_json) as shown, translated():
         moved = moving.move(source, target, showing(shown))
     took_s = time.monotonic() - began_s
