@@ -104,7 +104,7 @@ def _write_everywhere(daemon: Premblyd) -> None:
     is not one of a few words, and not where it is said which schema this is."""
     columns = """SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' AND c.type LIKE 'TEXT%' AND c.pk = 0
-        AND t.name NOT IN ('console_token', 'record')"""
+        AND t.name NOT IN ('console_token', 'record', 'schema_part')"""
     with closing(sqlite3.connect(daemon.database)) as connection, connection:
         for table, column in connection.execute(columns).fetchall():
             change = f"UPDATE OR IGNORE {table} SET {column} = ? WHERE rowid = 1"
