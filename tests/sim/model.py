@@ -165,10 +165,12 @@ class Model:
         rows = self.rows(
             "SELECT attempt.id, delivery_id, number, action FROM attempt"
             " JOIN delivery ON delivery.id = delivery_id WHERE attempt.id > ? ORDER BY attempt.id",
-            self._last_attempt,
+            self._last_attempt - 50,  # of several hosts, who has the lower number may commit later
         )
         for attempt_id, delivery, number, action in rows:
-            self._last_attempt = attempt_id
+            self._last_attempt = max(self._last_attempt, attempt_id)
+            if (delivery, number) in self._claims:
+                continue
             self._claims[delivery, number] = self.time.now_s
             self.require(action not in self.paused, "a paused action begins nothing", d(delivery))
             (count,) = self.rows(
