@@ -14,6 +14,8 @@ from premblyd.run.starting import LackError, Patience
 from premblyd.store.states import AttemptOutcome
 from tests.sim.virtual import Time
 
+KILLED = Result(outcome=AttemptOutcome.FAILED, exit_code=-9, error="killed")
+
 
 @dataclass(eq=False)
 class Run:
@@ -88,7 +90,7 @@ class Script:
             case 0:
                 return Result(outcome=AttemptOutcome.FAILED, exit_code=127, error="?", final=True)
             case 1:
-                return Result(outcome=AttemptOutcome.FAILED, exit_code=-9, error="killed")
+                return KILLED
             case 2:
                 return Result(outcome=AttemptOutcome.FAILED, http_status=503, retry_after_s=90)
             case _:
@@ -146,7 +148,8 @@ class Runner:
             await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
         if run.ended_s is not None:
-            return result
+            was_killed = run.succeeds and run.succeeded_s is None
+            return KILLED if was_killed else result
         script.kill(run)
         if self._stopping.is_set():
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
