@@ -38,6 +38,7 @@ class Part:
     read: Callable[[Situation], Any]
     lines: Callable[[Situation], Iterable[str]]
     nothing: Any = None
+    is_first: bool = False  # it is said before what needs attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,14 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     else:
         is_new = since_ms is not None and at_ms - since_ms < times.DAY_MS
         new = NEW.format(times.for_people(since_ms)) if is_new else ""
-        _print(daemon.line, new, items)
-        for part in added("status", "STATUS") if readable else ():
-            for text in part.lines(situation):
-                for line in wrapped(caller.as_called(text)):
-                    click.echo(line)
+        if daemon.line:
+            print_sentence(daemon.line)
+        for text in wrapped(new):
+            click.echo(text)
+        parts = [*added("status", "STATUS")] if readable else []
+        _print_parts(situation, (part for part in parts if part.is_first))
+        _print_items(items)
+        _print_parts(situation, (part for part in parts if not part.is_first))
     gravest = max((item.severity for item in items), default=Severity.NOTICE)
     raise SystemExit(gravest - Severity.NOTICE)
 
@@ -148,11 +152,14 @@ async def _health(address: str) -> int | None:
         client.close()
 
 
-def _print(line: str, new: str, items: Sequence[Item]) -> None:
-    if line:
-        print_sentence(line)
-    for text in wrapped(new):
-        click.echo(text)
+def _print_parts(situation: Situation, parts: Iterable[Part]) -> None:
+    for part in parts:
+        for text in part.lines(situation):
+            for line in wrapped(caller.as_called(text)):
+                click.echo(line)
+
+
+def _print_items(items: Sequence[Item]) -> None:
     grave = table.for_people(items)
     for item in grave:
         is_urgent = item.severity is Severity.URGENT

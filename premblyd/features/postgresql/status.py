@@ -23,4 +23,4 @@ def _lines(situation: Situation) -> Iterator[str]:
         )
 
 
-STATUS = (Part("hosts", _alive, _lines, nothing=[]),)
+STATUS = (Part("hosts", _alive, _lines, nothing=[], is_first=True),)
