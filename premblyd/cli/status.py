@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,23 +20,11 @@ from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import standing
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
+from premblyd.record import standing, troubles
+from premblyd.record.told import MARKS, Item, Severity, Situation
 
 NEW = "The record is new: it begins at {} UTC, and `once` knows nothing from before that."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a feature adds: under `key` for programs what `read` returns, or `nothing` where the
-    record can't be read; and for people, lines."""
-
-    key: str
-    read: Callable[[Situation], Any]
-    lines: Callable[[Situation], Iterable[str]]
-    nothing: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +72,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         is_managed=is_managed(config_path),
         health=daemon.health,
     )
-    items = table.items(situation)
+    items = troubles.items(situation)
     since_ms = standing.since_ms(readable) if readable else None
     if as_json:
         here = daemon.presence
@@ -99,14 +86,14 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             }
             | {
                 part.key: part.read(situation) if readable else part.nothing
-                for part in added("status", "STATUS")
+                for part in added("shown", "STATUS")
             }
         )
     else:
         is_new = since_ms is not None and at_ms - since_ms < times.DAY_MS
         new = NEW.format(times.for_people(since_ms)) if is_new else ""
         _print(daemon.line, new, items)
-        for part in added("status", "STATUS") if readable else ():
+        for part in added("shown", "STATUS") if readable else ():
             for text in part.lines(situation):
                 for line in wrapped(caller.as_called(text)):
                     click.echo(line)
@@ -153,7 +140,7 @@ def _print(line: str, new: str, items: Sequence[Item]) -> None:
         print_sentence(line)
     for text in wrapped(new):
         click.echo(text)
-    grave = table.for_people(items)
+    grave = troubles.for_people(items)
     for item in grave:
         is_urgent = item.severity is Severity.URGENT
         mark = click.style(MARKS[item.severity], "red" if is_urgent else "yellow", bold=is_urgent)
@@ -166,5 +153,5 @@ def _print(line: str, new: str, items: Sequence[Item]) -> None:
         click.echo(f"    {caller.command_as_called(clean(item.command))}")
     if not grave:
         click.echo("Nothing needs attention.")
-    for text in wrapped(table.needs_nobody(items)):
+    for text in wrapped(troubles.needs_nobody(items)):
         click.echo(text)

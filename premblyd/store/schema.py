@@ -58,7 +58,7 @@ def in_sqlite(part: str) -> Iterator[str]:
     """Yield the statements that make a part on SQLite."""
     yield from statements(part)
     if part:
-        yield from added("triggers", "IN_SQLITE", [part])
+        yield from added("tables", "IN_SQLITE", [part])
 
 
 def script(*names: str) -> str:

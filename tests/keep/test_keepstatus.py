@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from premblyd.features.backup import folders
-from premblyd.features.keeping import keepstatus
+from premblyd.features.keeping import shown
 from premblyd.features.keeping.settings import Retention
 from premblyd.ground.times import DAY_MS
 from premblyd.store.connections import connect_operator
@@ -23,7 +23,7 @@ ERASURE = f"INSERT INTO erasure ({COLUMNS}) VALUES (?, ?, 'ada', 'user_ref', 1, 
 def said(database: Database, **retention: str) -> dict[str, str]:
     periods = {name.strip("_"): period for name, period in retention.items()}
     own: Any = SimpleNamespace(retention=Retention.model_validate(periods))
-    return dict(keepstatus.lines(keepstatus.at_a_glance(database, own, NOW_MS), own))
+    return dict(shown.lines(shown.at_a_glance(database, own, NOW_MS), own))
 
 
 def test_periods_are_said_and_what_is_kept_for_ever(database: Database) -> None:

@@ -8,8 +8,7 @@ from peewee import SQL, ModelSelect, fn
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.prembly.payload import Outcome
 from premblyd.record import queries
-from premblyd.record.criteria import FEW
-from premblyd.record.queries import By
+from premblyd.record.queries import FEW, By
 from premblyd.store.engine import Database
 from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import IS_DOUBTED, Delivery, Event, OperatorAction

@@ -52,3 +52,10 @@ retention.failed          error    cause
 erasure.lines_failed      error    cause
 """,
 )
+TROUBLES = (
+    ("clock", "the clock is far off, or was"),
+    ("retention", "expired data has not been deleted"),
+    ("erasure", "an erasure was not finished"),
+    ("put_aside", "an old database file is kept, and no erasure reaches it"),
+    ("erasure_file", "a file does not remember an erasure, or the database does not"),
+)

@@ -11,10 +11,10 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.config.load import load_config
-from premblyd.features.keeping import keepstatus
 from premblyd.features.keeping.forecast import Forecast, forecast
 from premblyd.features.keeping.retention import begin_anew, periods
 from premblyd.features.keeping.settings import RETENTION, Retention
+from premblyd.features.keeping.shown import in_words
 from premblyd.features.keeping.sweeping import Round, work_off
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
@@ -110,7 +110,7 @@ def _remove(
     database: Database, retention: Retention, now_ms: int, total: int, *, silent: bool
 ) -> Round:
     """Do a whole round, from the beginning, and return it."""
-    who, words = actor(), keepstatus.in_words(retention)
+    who, words = actor(), in_words(retention)
     database.transact(lambda transaction: write_down(transaction, who, "prune", now_ms, words))
     database.transact(begin_anew)
     round_ = Round(retention, with_eventless=True)
