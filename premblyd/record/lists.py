@@ -18,14 +18,13 @@ from premblyd.feature import added
 from premblyd.ground.times import HOUR_MS
 from premblyd.record import filters, queries
 from premblyd.record.filters import (
-    FEW,
     DeliveryFilter,
     EventFilter,
     OperatorFilter,
     RejectionFilter,
 )
 from premblyd.record.listing import AddedColumn, Chosen, Condition, Ids, Listed
-from premblyd.record.queries import MOST_ROWS, By, Row, row_of
+from premblyd.record.queries import FEW, MOST_ROWS, By, Row, row_of
 from premblyd.store.columns import PLAIN, Number, Seen
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
