@@ -1,6 +1,6 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
-from premblyd.features.asking.criteria import DISMISSED
+from premblyd.features.asking.listing import DISMISSED
 from premblyd.features.asking.shown import UNREACHABLE_MS
 from premblyd.ground.times import DAY_MS
 from premblyd.record import troubles

@@ -19,7 +19,7 @@ from premblyd.ground.errors import SchemaError
 from premblyd.store import tables
 from premblyd.store.columns import Column, ColumnType, Reference, columns
 from premblyd.store.table import RollUp
-from premblyd.store.views import VIEWS
+from premblyd.store.tables import VIEWS
 
 # The core's first: those of features refer to them.
 TABLES: tuple[Any, ...] = (*tables.TABLES, *added("tables", "TABLES"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from premblyd.features.backup import folders
+from premblyd.features.backup import copying
 from premblyd.features.keeping import shown
 from premblyd.features.keeping.settings import Retention
 from premblyd.ground.times import DAY_MS
@@ -55,8 +55,8 @@ def test_erasures_are_counted(store: Store, database: Database) -> None:
 def test_the_newest_copy_of_each_folder_is_named(store: Store, database: Database) -> None:
     made = {"copied_at_ms": NOW_MS, "file": "c.db", "file_bytes": 4096, "error": None}
     with closing(connect_operator(store.place)) as writing:
-        folders.note(writing, "/b", NOW_MS, **made)
-        folders.note(writing, "/never", NOW_MS, error="It is gone.")
+        copying.note(writing, "/b", NOW_MS, **made)
+        copying.note(writing, "/never", NOW_MS, error="It is gone.")
     assert said(database) == {"newest copy": "/b/c.db, of 2023-11-14 22:13:20 UTC, 4.0 KiB"}
 
 

@@ -4,7 +4,7 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
-from premblyd.features.backup import folders
+from premblyd.features.backup import copying
 from premblyd.features.keeping.settings import Retention
 from premblyd.ground.times import DAY_MS
 from premblyd.record import troubles
@@ -90,18 +90,18 @@ def test_a_folder_whose_backup_fails_or_is_old_is_told(store: Store, database: D
 
     made: dict[str, Any] = {"file": "a.db", "file_bytes": 1, "copied_at_ms": NOW_MS, "error": None}
     with closing(connect_operator(store.place)) as writing:
-        folders.note(writing, "/b", NOW_MS, **made)
+        copying.note(writing, "/b", NOW_MS, **made)
         assert backups(NOW_MS + 3 * DAY_MS - 1) == []
         [item] = backups(NOW_MS + 3 * DAY_MS)
         assert (item.severity, item.about) == (Severity.WARNING, "/b")
         assert item.text == "The newest copy in /b is of 2023-11-14 22:13:20 UTC."
         assert item.command == "sudo premblyd record backup /b"
-        folders.note(writing, "/b", NOW_MS + 1, error="It is full.")
-        folders.note(writing, "/a b", NOW_MS, error="It is gone.")
+        copying.note(writing, "/b", NOW_MS + 1, error="It is full.")
+        copying.note(writing, "/a b", NOW_MS, error="It is gone.")
         first, second = backups(NOW_MS)
         failed = "The newest copy in /a b is missing. The last backup failed: It is gone."
         assert (first.text, first.command[-6:]) == (failed, " '/a b'"[-6:])
         assert second.text == f"{item.text} The last backup failed: It is full."
-        folders.note(writing, "/b", NOW_MS + 2, **made)
-        folders.forget(writing, "/a b")
+        copying.note(writing, "/b", NOW_MS + 2, **made)
+        copying.forget(writing, "/a b")
         assert backups(NOW_MS) == []

@@ -11,10 +11,9 @@ from peewee import fn
 from premblyd.config.keys import value_of
 from premblyd.config.models import Config
 from premblyd.config.values import LOOPBACK, PLACEHOLDER
-from premblyd.features.asking import criteria, days
-from premblyd.features.asking.criteria import contradicted_ids
+from premblyd.features.asking import days, listing
 from premblyd.features.asking.days import Day
-from premblyd.features.asking.listing import AwaitedRow, InquiryRow
+from premblyd.features.asking.listing import AwaitedRow, InquiryRow, contradicted_ids
 from premblyd.features.asking.settings import PENDING, PREMBLY
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.ground import times
@@ -185,7 +184,7 @@ GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its 
 @trouble(passes=False)
 def contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
-    if count := criteria.count_contradicted(situation.database, situation.since_ms):
+    if count := listing.count_contradicted(situation.database, situation.since_ms):
         yield Item(
             severity=Severity.URGENT,
             text=f"{counted(count, 'event was', 'events were')} contradicted by Prembly when it was"
@@ -251,7 +250,7 @@ DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) dismisses it."
 def doubted(situation: Situation) -> Iterator[Item]:
     """Yield events that say VERIFIED, and something that does not fit, until somebody has looked at
     them or Prembly was asked."""
-    if count := len(criteria.undismissed_ids(situation.database)["doubted"]):
+    if count := len(listing.undismissed_ids(situation.database)["doubted"]):
         yield Item(
             text=f"{counted(count, 'event says', 'events say')} VERIFIED, but also something that"
             " does not fit: another code or status, a face that does not match. The outcome is"
@@ -266,7 +265,7 @@ def doubted(situation: Situation) -> Iterator[Item]:
 @trouble(passes=False)
 def differs(situation: Situation) -> Iterator[Item]:
     """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
-    if count := len(criteria.undismissed_ids(situation.database)["differs"]):
+    if count := len(listing.undismissed_ids(situation.database)["differs"]):
         yield Item(
             text=f"Prembly confirms VERIFIED for {counted(count, 'event')} that also said"
             " something that does not fit. No hook ran for that answer.",
@@ -297,7 +296,7 @@ def shared(situation: Situation) -> Iterator[Item]:
 @trouble(passes=False, reminds=True)
 def given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications about which Prembly was asked for a week, and never answered."""
-    if count := len(criteria.undismissed_ids(situation.database)["given_up"]):
+    if count := len(listing.undismissed_ids(situation.database)["given_up"]):
         yield Item(
             text=f"{counted(count, 'verification was', 'verifications were')} given up: Prembly"
             " was asked for a week, and never answered.",

@@ -40,7 +40,7 @@ COMMANDS = (
     Command(
         "record vacuum",
         "Keep",
-        "premblyd.features.keeping.cli_vacuum",
+        "premblyd.features.keeping.cli_prune",
         "Write the database anew, without bytes of erased data.",
         interrupted="Nothing was changed. Run the same command again.",
     ),
