@@ -4,54 +4,48 @@ A feature is a folder of `premblyd/features/`, and a line in its `__init__.py`. 
 core looks for these files and what they hold; it imports one when it needs it, and a feature has
 none of those that it does not need:
 
-    commands.py   COMMANDS: what an operator types (`Command`)
+    __init__.py   words alone: COMMANDS, what an operator types (`Command`); TROUBLES: kinds that
+                  alerts may be for; OCCURRENCES: events of the log, with EXPECTED: no warnings
+                  (ground/telemetry.py); COUNTS: metrics that count these (`Count`)
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
                   what is wrong between values of the file; ADDRESSES, NAMED_ADDRESSES: how it opens
                   a database file (`Config.database`, `--database`); LOGS_REFERENCES: whether the
                   log may name verifications. And models of its hooks: to be defined is enough for
                   them (config/hooks.py)
-    sample.yaml, sample_keys.yaml, sample_actions.yaml
-                  the lines of its sections, keys of an action, and actions in the sample that
-                  `init` writes
-    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views.
-                  EXPIRED: those that delete what is over, by `now_ms` (features/keeping). COPIES:
-                  the table of what there is of copies (features/keeping/keepstatus.py)
-    message.py    TRIED: options by which `premblyd try` runs other hooks than actions': name, help,
-                  and what returns the hook and what it is given (features/tryout)
+    sample.yaml   its lines in the sample that `init` writes (cli/check.py)
+    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views;
+                  IN_SQLITE, IN_POSTGRESQL: those that make triggers, in that engine's SQL. EXPIRED:
+                  those that delete what is over, by `now_ms`; COPIES: the table of what there is
+                  of copies (features/keeping)
+    shown.py      what people are told (record/told.py): TROUBLES, NOT_LATE, FAILURES, of what needs
+                  an operator (record/troubles.py); PROMISES, KEYS, WARNINGS, REMINDERS, by `check`;
+                  STATUS, by `status`; FAMILIES, by metrics; OF_EVENT, OF_QUEUED, OF_REPLAY, of one
+                  event, of deliveries that were queued, and before (record/events.py); AT_REST,
+                  IN_WORDS, of actions that begin nothing (record/standing.py)
+    listing.py    LISTS, FILTERS, COLUMNS, INSTEAD: of lists; VETOES: what a replay leaves out
+                  (record/listing.py). Apart from shown.py, which imports lists
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
                   its pages (features/console). Only the console imports it, so it may import the
                   console. Their templates are in the folder `templates`
-    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
-    cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
-    triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
-    daemon.py     PARTS: what a running daemon has more (`services.py`)
-                  HOSTS, MEMBERS: what makes it one of several hosts (`queue/member.py`)
-    listing.py    LISTS, FILTERS, COLUMNS, INSTEAD: of lists; VETOES: what a replay leaves out
-                  (record/listing.py)
-    shown.py      OF_EVENT, OF_QUEUED, OF_REPLAY: what it tells of one event, of deliveries that
-                  were queued, and before (record/events.py)
+    message.py    TRIED: options by which `premblyd try` runs other hooks than actions': name, help,
+                  and what returns the hook and what it is given (features/tryout)
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
-    troubles.py   TROUBLES: what needs an operator (record/troubles/trouble.py). And what it knows
-                  of late and failing deliveries (record/troubles/events.py)
-    occurrences.py OCCURRENCES: events of the log; EXPECTED: no warnings (ground/telemetry.py)
-    standing.py   AT_REST, IN_WORDS: the actions that begin nothing (record/standing.py)
-    checks.py     what `premblyd check` says: PROMISES, CONDITIONS, WARNINGS, REMINDERS, and KEYS of
-                  its JSON (cli/check.py)
-    status.py     STATUS: what `premblyd status` says (cli/status.py)
-    metrics.py    FAMILIES: metrics of the record (record/families.py)
-    counts.py     COUNTS: metrics that count events of the log (record/families.py)
     hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, HELD_UNTIL: parts of the
                   core's statements; FORGOTTEN, RUNS_ERASED: what it says of what was erased
                   (queue/hooks.py); REMOVED_UNTIL, NAMED_SINCE: of what was removed (asking/days.py,
                   asking/reconciliation.py); REMOVING: what it keeps of an event that is removed
                   (keeping/removing.py); SHIFTS: statements that move its due times when the clock
                   was set (`Queue.shift`)
+    daemon.py     PARTS: what a running daemon has more (`services.py`)
+                  HOSTS, MEMBERS: what makes it one of several hosts (`queue/member.py`)
+    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
+    cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
 """
 
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,3 +92,16 @@ class Command:
     summary: str
     interrupted: str = ""
     exit_code: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A metric that counts an event of the log, by some of its fields. All `values` that these can
+    have are there from the start: of a count that begins with its first 1, nobody can tell the
+    increase."""
+
+    name: str
+    help: str
+    event: str
+    fields: tuple[str, ...]
+    values: Sequence[tuple[str, ...]]

@@ -17,8 +17,8 @@ from premblyd.features.watch.troublewatch import AGAIN_MS, AlertLog, TroubleWatc
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Situation, Trouble
+from premblyd.record import troubles
+from premblyd.record.told import Item, Situation, Trouble
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.store.connections import connect_read_only
@@ -280,7 +280,7 @@ def test_another_alert_tells_that_it_could_not_be_sent(watching: Watching) -> No
 def failed_alerts(watching: Watching) -> list[str]:
     with closing(connect_read_only(watching.store.place)) as database:
         situation = Situation(record=database, now_ms=watching.clock.now_ms())
-        return [item.text for item in table.items(situation, kinds=["alert"])]
+        return [item.text for item in troubles.items(situation, kinds=["alert"])]
 
 
 def test_of_two_hosts_the_first_tells_and_repeats_nothing_that_the_other_has_told(
@@ -341,8 +341,8 @@ def test_a_full_disk_is_told_by_the_alerts_own_share(
         if situation.disk_percent <= 80:
             yield Item(text="full")
 
-    row = Trouble(kind="disk", ask=disk, means="it is full", reads_record=False)
-    monkeypatch.setattr(table, "TROUBLES", (row,))
+    row = Trouble(kind="disk", ask=disk, reads_record=False)
+    monkeypatch.setattr(troubles, "table", lambda: (row,))
     watching.configure(
         alert({"disk": "80%"}, name="early"), alert({"disk": "95%"}, name="late"), alert("disk")
     )
@@ -514,7 +514,7 @@ def test_try_says_what_is_missing_and_check_what_cannot_run(daemon: Premblyd) ->
 
 
 def test_every_kind_of_attention_can_be_an_alert_and_an_example_names_it() -> None:
-    assert {"daemon", *kinds()} == {row.kind for row in table.TROUBLES}
+    assert {"daemon", *kinds()} == {row.kind for row in troubles.table()}
     every = [{"silent": "6h"} if kind == "silent" else kind for kind in kinds()]
     shown = message.example(alert(*every), "host", 0)
     assert all(words.partition(":")[0] in shown.text() for words in kinds().values())

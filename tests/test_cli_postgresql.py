@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.cli.following import _Late
+from premblyd.cli.lists import _Late
 from premblyd.queue.register import Hosts
 from premblyd.record.filters import EventFilter
 from premblyd.store.connections import connect_read_only

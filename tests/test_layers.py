@@ -32,7 +32,7 @@ ROOMS = {
     "presence": "config receive",
     "daemon": "config presence queue receive run services store",
     "process": "config daemon run",
-    "cli": "config prembly presence process receive record run store",
+    "cli": "config prembly presence process receive record store",
     "__main__": "cli",
 }
 # Libraries that stay in their rooms; a path names a part of a room.

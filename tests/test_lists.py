@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.record import criteria, lists, queries, replays, standing
+from premblyd.record import filters, lists, queries, replays, standing
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.listing import Chosen, filters_of
 from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
@@ -189,7 +189,7 @@ def test_no_statement_of_a_whole_list_reads_more_than_a_thousand_rows(
 def test_what_very_many_have_is_found_on_the_way_through_all(
     record: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(criteria, "FEW", 100)
+    monkeypatch.setattr(filters, "FEW", 100)
     search = EventFilter(find="R-1")
     expected = [n for n in range(COUNT, 0, -1) if f"r-{n % 1000}".startswith("r-1")]
     assert not search.conditions(record)[0].is_of_ids
@@ -201,7 +201,7 @@ def test_what_very_many_have_is_found_on_the_way_through_all(
 
 
 def test_what_is_found_is_spelt_in_any_letters(record: Database) -> None:
-    spell = functools.partial(criteria.spellings, record, Event.user_ref, "event_user_ref")
+    spell = functools.partial(filters.spellings, record, Event.user_ref, "event_user_ref")
     assert spell("USER-3") == ["User-3", "user-3"]
     assert spell("other") == []
 

@@ -18,8 +18,8 @@ from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.names import MAX_NAMES, learn_names
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Situation
+from premblyd.record import troubles
+from premblyd.record.told import Situation
 from premblyd.run import dispatcher
 from premblyd.store.connections import connect_read_only
 from tests.support.database import by_hand, rows
@@ -300,9 +300,9 @@ async def test_hooks_run_for_two_verifications_that_share_an_id(
     assert rows(place, NAMES) == [(U1, U1), (kept, U1)]
     with closing(connect_read_only(place)) as record:
         now_ms = times.now_ms()
-        [item] = table.items(Situation(record=record, now_ms=now_ms), kinds=["shared"])
+        [item] = troubles.items(Situation(record=record, now_ms=now_ms), kinds=["shared"])
         later = Situation(record=record, now_ms=now_ms + 2 * times.DAY_MS)
-        assert table.items(later, kinds=["shared"]) == []
+        assert troubles.items(later, kinds=["shared"]) == []
     assert (item.count, item.text.startswith("1 id is in Prembly's answers about two")) == (1, True)
 
 

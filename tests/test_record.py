@@ -14,9 +14,8 @@ from premblyd.ground.errors import NotFoundError, StoreUnavailableError
 from premblyd.ground.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
 from premblyd.record import events, lists, operating, replays
-from premblyd.record.criteria import HANDLED
 from premblyd.record.events import AttemptRow, WholeEvent
-from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
+from premblyd.record.filters import HANDLED, DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.lists import DeliveryRow, RejectionRow
 from premblyd.record.operating import Change, Operator
 from premblyd.store.columns import PERSONAL, SECRET, Holds, columns

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from premblyd.features.asking.cli_references import ListError, read_references
+from premblyd.features.asking.cli_reconcile import ListError, read_references
 from tests.support.rows import for_each
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"

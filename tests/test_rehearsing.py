@@ -15,7 +15,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
-from premblyd.features.tryout import reading
+from premblyd.features.tryout import deciding
 from premblyd.features.tryout.deciding import AGAINST_IT, NOT_AWAITED, WOULD_ASK, Does
 from premblyd.features.tryout.rehearsal import (
     PERHAPS_BEFORE,
@@ -175,7 +175,7 @@ def test_it_is_equal_to_what_a_daemon_with_that_configuration_did(tmp_path: Path
     assert Does.SKIPPED in did.values()
     (place, present), (_, new) = done
     with closing(connect_read_only(place)) as record:
-        played = list(rehearse(record, new, present, reading.span(record, 0)))
+        played = list(rehearse(record, new, present, deciding.span(record, 0)))
     does = {
         (event.event_id, each.action): each.does
         for event in played
@@ -230,7 +230,7 @@ class Recorded:
     def rehearse(self, *actions: dict[str, Any], since: int = 0, **changes: Any) -> list[Rehearsed]:
         new = parsed(self.folder, actions, **changes)
         with closing(connect_read_only(self.store.place)) as record:
-            return list(rehearse(record, new, self.present, reading.span(record, since)))
+            return list(rehearse(record, new, self.present, deciding.span(record, since)))
 
     def only(self, *actions: dict[str, Any], **changes: Any) -> list[Compared]:
         """Return what becomes of each action of each event."""

@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
+from premblyd.config.hooks import DEFAULT_PATH
 from premblyd.queue.jobs import Result
 from premblyd.run import process
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
-from premblyd.run.shell import DEFAULT_PATH, ShellRunner
+from premblyd.run.shell import ShellRunner
 from tests.support.jobs import KEY, hook, invocation
 from tests.support.processes import runs
 from tests.support.rows import for_each

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, Trouble
+from premblyd.record import troubles
+from premblyd.record.told import Item, Severity, Situation, Target, Trouble
 from tests.support.commands import run
 from tests.support.console import CONSOLE, signed_in
 from tests.support.daemon import Premblyd
@@ -19,10 +19,12 @@ HERE = "tests.test_trouble_row"
 # What whoever adds a trouble writes, done in the daemon before it starts.
 ADDED = f"""
 from premblyd.features.watch import troublewatch as watch
-from premblyd.record.troubles import table
+from premblyd import record
+from premblyd.record import troubles
 from {HERE} import ROW
 watch.LOOK_EVERY_S = 0.05
-table.TROUBLES = (*table.TROUBLES, ROW)
+record.TROUBLES += ((ROW.kind, "the moon is full"),)
+troubles._OF_CORE += (ROW,)
 """
 
 
@@ -39,7 +41,6 @@ def _moon(_: Situation) -> Iterator[Item]:
 ROW = Trouble(
     kind="moon",
     ask=_moon,
-    means="the moon is full",
     reminds=True,
     needs_nobody=("moonbeam", "moonbeams"),
 )
@@ -56,7 +57,8 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
         wait_until(told.exists)
         # Commands read the file, whose `on` only the daemon knows.
         daemon.configure(console=CONSOLE, alerts=[alert], listen=daemon.address)
-        monkeypatch.setattr(table, "TROUBLES", (*table.TROUBLES, ROW))
+        table = (*troubles.table(), ROW)
+        monkeypatch.setattr(troubles, "table", lambda: table)
         status = run("status", "--config", daemon.config)
         check = run("check", "--config", daemon.config)
     command = "premblyd deliveries --state pending --action crm"

@@ -14,10 +14,9 @@ from premblyd.features.postgresql import hostlist
 from premblyd.ground.times import HOUR_MS
 from premblyd.queue.heartbeat import reconciled
 from premblyd.queue.register import Hosts
-from premblyd.record.troubles import events, table
-from premblyd.record.troubles.daemons import LACKING_MS
-from premblyd.record.troubles.events import LATE_MS
-from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation, Target
+from premblyd.record import troubles
+from premblyd.record.told import MAX_ITEMS, Item, Severity, Situation, Target
+from premblyd.record.troubles import LACKING_MS, LATE_MS
 from premblyd.run import starting
 from premblyd.store.engine import Database
 from tests.support.hosts import identity
@@ -39,7 +38,7 @@ def record(store: Store, database: Database) -> Database:
 
 
 def found(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[Item]:
-    return table.items(Situation(record=record, now_ms=now_ms, **more))
+    return troubles.items(Situation(record=record, now_ms=now_ms, **more))
 
 
 def kinds(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[str]:
@@ -93,7 +92,7 @@ def test_an_action_that_keeps_failing_is_told_until_it_succeeds(
         finish(store, job, result, retry_at_ms=NOW_MS + DAY_MS, now_ms=NOW_MS + 1)
     [item] = found(record)
     assert (item.kind, item.count, item.target.action) == ("failing", 3, "crm")
-    monkeypatch.setattr(events, "LAST_ATTEMPTS", 5)
+    monkeypatch.setattr(troubles, "LAST_ATTEMPTS", 5)
     for number in range(6):
         store.add("busy", body=b"busy %d" % number)
     run_all(store, SUCCEEDED, busy=9)
@@ -235,14 +234,14 @@ def test_an_empty_wallet_is_told_first_until_somebody_is_verified_again(
 def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
     store: Store, record: Database
 ) -> None:
-    reject(store, events.BURST - 1, "wrong signature")
-    reject(store, events.BURST, "no such path")  # anybody at all causes these
-    reject(store, events.BURST, "missing token", NOW_MS - HOUR_MS - 1)
+    reject(store, troubles.BURST - 1, "wrong signature")
+    reject(store, troubles.BURST, "no such path")  # anybody at all causes these
+    reject(store, troubles.BURST, "missing token", NOW_MS - HOUR_MS - 1)
     assert kinds(record) == []
     reject(store, 1, "wrong signature")
     [item] = found(record)
     told = (item.kind, item.count, item.target.reason)
-    assert told == ("rejections", events.BURST, "wrong signature")
+    assert told == ("rejections", troubles.BURST, "wrong signature")
     assert "webhooks are being lost" in item.remedy
 
 

@@ -1,11 +1,11 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
-from premblyd.features.asking.criteria import DISMISSED
-from premblyd.features.asking.troubles import UNREACHABLE_MS
+from premblyd.features.asking.listing import DISMISSED
+from premblyd.features.asking.shown import UNREACHABLE_MS
 from premblyd.ground.times import DAY_MS
+from premblyd.record import troubles
 from premblyd.record.operating import Operator
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Severity, Situation
+from premblyd.record.told import Item, Severity, Situation
 from premblyd.store.engine import Database
 from tests.support.store import NOW_MS, Store
 
@@ -18,7 +18,7 @@ AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_m
 
 
 def found(record: Database) -> list[Item]:
-    return table.items(Situation(record=record, now_ms=NOW_MS), kinds=KINDS)
+    return troubles.items(Situation(record=record, now_ms=NOW_MS), kinds=KINDS)
 
 
 def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Database) -> None:

@@ -1,8 +1,8 @@
 """premblyd init and check: a configuration file, written and looked through.
 
-What `check` says of features they have in their checks.py, as functions: of the configuration what
-applies (PROMISES, and in KEYS for programs), what is probably not meant (WARNINGS, of `Checked`)
-and when an action runs (CONDITIONS); and of what the record reminds (REMINDERS).
+What `check` says of features they have in their shown.py, as functions: of the configuration what
+applies (PROMISES, and in KEYS for programs) and what is probably not meant (WARNINGS); and of what
+the record reminds (REMINDERS).
 """
 
 import contextlib
@@ -11,9 +11,7 @@ import os
 import re
 import secrets
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -21,7 +19,7 @@ import click
 from premblyd import feature, presence
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
-from premblyd.config.hooks import Hook
+from premblyd.config.hooks import lacks_program
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
@@ -32,9 +30,8 @@ from premblyd.ground.errors import CannotStartError, ConfigError, LacksRightsErr
 from premblyd.ground.newfile import new_file
 from premblyd.presence import Presence
 from premblyd.receive import listening
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Situation
-from premblyd.run.shell import DEFAULT_PATH
+from premblyd.record import troubles
+from premblyd.record.told import Checked, Situation
 from premblyd.store.connections import backend, connect_read_only
 
 NEXT = """\
@@ -54,26 +51,11 @@ ADD_KEY = (
     "Stop the daemon, write this into it, and run `premblyd record encrypt`:\n"
     "encryption: {key: {file: database.key}}"
 )
-# What features add within the core's sample: before which of its lines, and in which file it is.
-_SAMPLES = {
-    "#     # attempts counts": "sample_keys.yaml",
-    "\n# Below is what few need": "sample_actions.yaml",
-}
+# What features add within the core's sample, and before which of its lines.
+_ADDED = {"keys": "#     # attempts counts", "actions": "\n# Below is what few need"}
 _ENCRYPTION = ("# encryption:", "#   key: {file: database.key}")
 NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What features warn of. `daemon`: the one that runs, if that `is_known`."""
-
-    settings: Config
-    path: Path
-    daemon: Presence | None
-    is_known: bool
 
 
 @click.command()
@@ -112,11 +94,16 @@ def init(folder: Path, *, encryption: bool) -> None:
 
 
 def _sample() -> str:
-    """Return the sample configuration: the core's, with the keys that features add."""
+    """Return the sample configuration: the core's, with what features add. In a feature's file a
+    line says what follows: `## keys`, of an action; `## actions`; or `## sections`."""
     text = Path(__file__).with_name("sample.yaml").read_text(encoding="utf-8")
-    for behind, file in _SAMPLES.items():
-        text = text.replace(behind, "".join(feature.texts(file)) + behind)
-    return "\n".join([text, *feature.texts("sample.yaml")])
+    found: dict[str, list[str]] = {"keys": [], "actions": [], "sections": []}
+    for each in feature.texts("sample.yaml"):
+        for what, lines in re.findall(r"^## (\w+)\n((?:(?!## ).*\n)*)", each, re.MULTILINE):
+            found[what].append(lines)
+    for what, behind in _ADDED.items():
+        text = text.replace(behind, "".join(found[what]) + behind)
+    return "\n".join([text, *found["sections"]])
 
 
 def _make_key(folder: Path) -> None:
@@ -175,8 +162,12 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
             click.echo(caller.as_called(each), err=True)
         raise SystemExit(CannotStartError.exit_code if told else 0)
     routes = _routes(settings)
-    looked = Checked(settings=settings, path=config_path, daemon=daemon, is_known=is_known)
-    warnings = [each for ask in added("checks", "WARNINGS") for each in ask(looked)]
+    looked = Checked(
+        settings=settings,
+        path=config_path,
+        taken=lambda where: taken(where, daemon) if is_known else [],
+    )
+    warnings = [each for ask in added("shown", "WARNINGS") for each in ask(looked)]
     for action in settings.actions:
         warnings += lacks_program(f"action {action.name}", action.hook)
     if daemon is not None:
@@ -192,7 +183,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
             }
-            | {key: told for ask in added("checks", "KEYS") for key, told in ask(settings).items()}
+            | {key: told for ask in added("shown", "KEYS") for key, told in ask(settings).items()}
         )
     else:
         _print(settings, config_path, routes, [*inspected.facts, line], warnings)
@@ -215,7 +206,7 @@ def _print(
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("code", "actions"), rows, empty="")
-    if promises := [each for ask in added("checks", "PROMISES") for each in ask(settings)]:
+    if promises := [each for ask in added("shown", "PROMISES") for each in ask(settings)]:
         click.echo("\n" + "\n".join(promises))
     click.echo("\n" + caller.as_called("\n".join(facts)))
     for warning in warnings:
@@ -228,13 +219,6 @@ def taken(where: Listen, daemon: Presence | None) -> list[str]:
         return []
     reason = listening.why_not(where)
     return [reason] if reason else []
-
-
-def lacks_program(place: str, hook: Hook) -> Iterator[str]:
-    """Yield that the program of a hook is not there."""
-    program = hook.program
-    if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
-        yield f"{place}: {program} is not an executable here"
 
 
 def _routes(settings: Config) -> list[tuple[str, list[str]]]:
@@ -254,7 +238,7 @@ def _narrowed(action: Action) -> str:
     parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
     if action.when:
         parts.append(f"when {action.when.text}")
-    parts += [each for ask in added("checks", "CONDITIONS") for each in ask(action)]
+    parts += [key.told for key in added("settings", "ACTION_KEYS") if key.told and key.of(action)]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
@@ -289,7 +273,7 @@ def reminders(settings: Config) -> Iterator[str]:
     ):
         at_ms = database.now_ms()
         situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
-        for item in table.reminders(situation):
+        for item in troubles.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
-        for ask in added("checks", "REMINDERS"):
+        for ask in added("shown", "REMINDERS"):
             yield from ask(situation)

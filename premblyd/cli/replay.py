@@ -27,10 +27,10 @@ from premblyd.feature import added
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.ground.words import counted
 from premblyd.record import operating, replays, unknown
-from premblyd.record.events import Told
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
 from premblyd.record.replays import RAN_BEFORE, Plan
+from premblyd.record.told import Told
 from premblyd.store.engine import Database
 
 ASK_ABOVE = 20

@@ -21,9 +21,10 @@ from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import MASK
 from premblyd.ground.words import counted
 from premblyd.record import events
-from premblyd.record.events import AttemptRow, Block, ShownEvent
+from premblyd.record.events import AttemptRow, ShownEvent
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.replays import RAN_BEFORE
+from premblyd.record.told import Block
 
 UNRECORDED = "Nothing is shown, because your access could not be recorded."
 

@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,24 +20,11 @@ from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import standing
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
+from premblyd.record import standing, troubles
+from premblyd.record.told import MARKS, Item, Part, Severity, Situation
 
 NEW = "The record is new: it begins at {} UTC, and `once` knows nothing from before that."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a feature adds: under `key` for programs what `read` returns, or `nothing` where the
-    record can't be read; and for people, lines."""
-
-    key: str
-    read: Callable[[Situation], Any]
-    lines: Callable[[Situation], Iterable[str]]
-    nothing: Any = None
-    is_first: bool = False  # it is said before what needs attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +72,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         is_managed=is_managed(config_path),
         health=daemon.health,
     )
-    items = table.items(situation)
+    items = troubles.items(situation)
     since_ms = standing.since_ms(readable) if readable else None
     if as_json:
         here = daemon.presence
@@ -100,7 +86,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             }
             | {
                 part.key: part.read(situation) if readable else part.nothing
-                for part in added("status", "STATUS")
+                for part in added("shown", "STATUS")
             }
         )
     else:
@@ -110,7 +96,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             print_sentence(daemon.line)
         for text in wrapped(new):
             click.echo(text)
-        parts = [*added("status", "STATUS")] if readable else []
+        parts = [*added("shown", "STATUS")] if readable else []
         _print_parts(situation, (part for part in parts if part.is_first))
         _print_items(items)
         _print_parts(situation, (part for part in parts if not part.is_first))
@@ -160,7 +146,7 @@ def _print_parts(situation: Situation, parts: Iterable[Part]) -> None:
 
 
 def _print_items(items: Sequence[Item]) -> None:
-    grave = table.for_people(items)
+    grave = troubles.for_people(items)
     for item in grave:
         is_urgent = item.severity is Severity.URGENT
         mark = click.style(MARKS[item.severity], "red" if is_urgent else "yellow", bold=is_urgent)
@@ -173,5 +159,5 @@ def _print_items(items: Sequence[Item]) -> None:
         click.echo(f"    {caller.command_as_called(clean(item.command))}")
     if not grave:
         click.echo("Nothing needs attention.")
-    for text in wrapped(table.needs_nobody(items)):
+    for text in wrapped(troubles.needs_nobody(items)):
         click.echo(text)

@@ -5,8 +5,10 @@ settings.py, a module of it, and its kinds.py.
 """
 
 import base64
+import os
 import re
-from collections.abc import Mapping, Set
+import shutil
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,6 +38,7 @@ from premblyd.prembly.conditions import names
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
 # the action's own keys.
 GATHERED = "(hook)"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SIGNING_PREFIX = "whsec_"
 MIN_SIGNING_BYTES = 16
 _PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
@@ -203,3 +206,10 @@ class WithHook(Model):
     @classmethod
     def _gather_hook(cls, value: Any) -> Any:
         return gather(value) if isinstance(value, dict) else value
+
+
+def lacks_program(place: str, hook: Hook) -> Iterator[str]:
+    """Yield that the program of a hook is not there."""
+    program = hook.program
+    if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
+        yield f"{place}: {program} is not an executable here"

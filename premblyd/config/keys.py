@@ -22,7 +22,9 @@ class _Key(Generic[T]):
 
 @dataclass(frozen=True)
 class ActionKey(_Key[T]):
-    """A key of an action."""
+    """A key of an action. `told`: what `check` says of an action that has it, if anything."""
+
+    told: str = ""
 
     def of(self, action: Action) -> T:
         """Return what it says in this action."""

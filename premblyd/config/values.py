@@ -42,6 +42,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MAX_DURATION_MS = 366 * 86_400_000
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# What stands for a key that has not been put in yet.
+PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
 DISK_PERCENT = 90  # of the database's disk: if so much is used, that is told
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import Expression, fn
 
@@ -19,6 +19,7 @@ from premblyd.record import lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.queries import Row, row_of
+from premblyd.record.told import Told
 from premblyd.store.columns import Kept, Seen, emptied
 from premblyd.store.engine import Database
 from premblyd.store.tables import Attempt, Delivery, Event
@@ -108,25 +109,6 @@ class ShownDelivery:
 
     columns: Mapping[str, Any]
     attempts: Sequence[AttemptRow]
-
-
-class Block(NamedTuple):
-    """Lines for the terminal, below their title, with `more` beside it."""
-
-    title: str
-    more: str = ""
-    lines: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a feature tells beside what the core shows: `values` by their names in JSON, `sentences`
-    for people, and for the terminal alone `lines` and `blocks`, as pages have more to say."""
-
-    values: Mapping[str, Any]
-    sentences: Sequence[str] = ()
-    lines: Sequence[str] = ()
-    blocks: Sequence[Block] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

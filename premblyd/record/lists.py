@@ -16,11 +16,15 @@ from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
 from premblyd.feature import added
 from premblyd.ground.times import HOUR_MS
-from premblyd.record import criteria, queries
-from premblyd.record.criteria import FEW
-from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record import filters, queries
+from premblyd.record.filters import (
+    DeliveryFilter,
+    EventFilter,
+    OperatorFilter,
+    RejectionFilter,
+)
 from premblyd.record.listing import AddedColumn, Chosen, Condition, Ids, Listed
-from premblyd.record.queries import MOST_ROWS, By, Row, row_of
+from premblyd.record.queries import FEW, MOST_ROWS, By, Row, row_of
 from premblyd.store.columns import PLAIN, Number, Seen
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
@@ -165,8 +169,8 @@ def _events(way: ReadPlan) -> "ModelSelect[Any]":
     """Return all events, each with how its deliveries stand."""
     return Event.select(
         *queries.columns(Event, EventRow),
-        criteria.handled().alias("handled"),
-        criteria.deliveries().alias("deliveries"),
+        filters.handled().alias("handled"),
+        filters.deliveries().alias("deliveries"),
     ).from_(By(Event, way.index))
 
 

@@ -35,6 +35,7 @@ from premblyd.store.table import Table
 # The columns that have a reference or a user_ref, or what stands for one.
 NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
 MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
+FEW = 4_000  # rows of an index: a statement looks at all of them
 RowType = TypeVar("RowType")
 _Class = TypeVar("_Class", bound=type[Any])
 

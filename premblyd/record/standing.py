@@ -1,7 +1,7 @@
 """How things stand now: who works on the record and since when, and how many deliveries of each
 action wait, run, are overdue or dead. Counted by indexes, never from all of them.
 
-Of which actions an operator lets nothing begin, features say in their standing.py (AT_REST; and
+Of which actions an operator lets nothing begin, features say in their shown.py (AT_REST; and
 IN_WORDS)."""
 
 from collections import Counter
@@ -88,7 +88,7 @@ def actions(
 def at_rest(database: Database, now_ms: int) -> dict[str, Any]:
     """Return the actions of which an operator lets nothing begin now, each with what says so."""
     found: dict[str, Any] = {}
-    for ask in added("standing", "AT_REST"):
+    for ask in added("shown", "AT_REST"):
         found |= ask(database, now_ms)
     return found
 
@@ -96,7 +96,7 @@ def at_rest(database: Database, now_ms: int) -> dict[str, Any]:
 def at_rest_in_words(database: Database, now_ms: int) -> dict[str, str]:
     """Return the same in words for who may read the record, behind `NAME has been`."""
     found: dict[str, str] = {}
-    for ask in added("standing", "IN_WORDS"):
+    for ask in added("shown", "IN_WORDS"):
         found |= ask(database, now_ms)
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
-from premblyd.config.hooks import CommandHook, ProcessHook, ShellHook
+from premblyd.config.hooks import DEFAULT_PATH, CommandHook, ProcessHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
@@ -22,7 +22,6 @@ from premblyd.store.states import AttemptOutcome
 T = TypeVar("T")
 MAX_VALUE_BYTES = 4 << 10
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LASTING = (errno.ENOEXEC, errno.E2BIG)  # trying again does not mend these
 
 

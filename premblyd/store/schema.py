@@ -19,7 +19,7 @@ from premblyd.ground.errors import SchemaError
 from premblyd.store import tables
 from premblyd.store.columns import Column, ColumnType, Reference, columns
 from premblyd.store.table import RollUp
-from premblyd.store.views import VIEWS
+from premblyd.store.tables import VIEWS
 
 # The core's first: those of features refer to them.
 TABLES: tuple[Any, ...] = (*tables.TABLES, *added("tables", "TABLES"))
@@ -58,7 +58,7 @@ def in_sqlite(part: str) -> Iterator[str]:
     """Yield the statements that make a part on SQLite."""
     yield from statements(part)
     if part:
-        yield from added("triggers", "IN_SQLITE", [part])
+        yield from added("tables", "IN_SQLITE", [part])
 
 
 def script(*names: str) -> str:

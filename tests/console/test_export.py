@@ -14,7 +14,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from premblyd.features.console import export
+from premblyd.features.console import lists
 from premblyd.features.console.handler import Handler
 from premblyd.ground import words
 from premblyd.ground.errors import StoreUnreadableError
@@ -113,11 +113,11 @@ def numbers(_: Database, before: int | None) -> tuple[Sequence[Row], int | None]
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "AGAIN_S", 0.0)
+    monkeypatch.setattr(lists, "AGAIN_S", 0.0)
 
 
 def parts(readers: FewReaders) -> AsyncIterator[bytes]:
-    return export.parts(readers, Numbered, numbers)
+    return lists.parts(readers, Numbered, numbers)
 
 
 async def test_a_part_that_is_refused_for_a_moment_is_read_again() -> None:

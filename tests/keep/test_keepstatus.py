@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from premblyd.features.backup import folders
-from premblyd.features.keeping import keepstatus
+from premblyd.features.backup import copying
+from premblyd.features.keeping import shown
 from premblyd.features.keeping.settings import Retention
 from premblyd.ground.times import DAY_MS
 from premblyd.store.connections import connect_operator
@@ -23,7 +23,7 @@ ERASURE = f"INSERT INTO erasure ({COLUMNS}) VALUES (?, ?, 'ada', 'user_ref', 1, 
 def said(database: Database, **retention: str) -> dict[str, str]:
     periods = {name.strip("_"): period for name, period in retention.items()}
     own: Any = SimpleNamespace(retention=Retention.model_validate(periods))
-    return dict(keepstatus.lines(keepstatus.at_a_glance(database, own, NOW_MS), own))
+    return dict(shown.lines(shown.at_a_glance(database, own, NOW_MS), own))
 
 
 def test_periods_are_said_and_what_is_kept_for_ever(database: Database) -> None:
@@ -55,8 +55,8 @@ def test_erasures_are_counted(store: Store, database: Database) -> None:
 def test_the_newest_copy_of_each_folder_is_named(store: Store, database: Database) -> None:
     made = {"copied_at_ms": NOW_MS, "file": "c.db", "file_bytes": 4096, "error": None}
     with closing(connect_operator(store.place)) as writing:
-        folders.note(writing, "/b", NOW_MS, **made)
-        folders.note(writing, "/never", NOW_MS, error="It is gone.")
+        copying.note(writing, "/b", NOW_MS, **made)
+        copying.note(writing, "/never", NOW_MS, error="It is gone.")
     assert said(database) == {"newest copy": "/b/c.db, of 2023-11-14 22:13:20 UTC, 4.0 KiB"}
 
 

@@ -20,8 +20,8 @@ from premblyd.features.keeping.erasurelines import (
 )
 from premblyd.features.keeping.linefiles import LineKeeper
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.record import troubles
+from premblyd.record.told import Item, Situation
 from premblyd.store.connections import connect_operator, connect_read_only
 from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_by_lines import copied
@@ -57,7 +57,7 @@ def look(store: Store, own: LineKeeper | None = None) -> list[Item]:
     """Do a round, and return what is told of it."""
     store.wait((own or keeper(store)).round())
     with closing(connect_read_only(store.place)) as database:
-        return table.items(Situation(record=database, now_ms=NOW_MS), kinds=["erasure_file"])
+        return troubles.items(Situation(record=database, now_ms=NOW_MS), kinds=["erasure_file"])
 
 
 def test_a_line_that_a_crash_held_up_is_written_later(store: Store, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_copy_that_was_put_in_by_hand_is_told_at_the_start(path: Path, tmp_pat
         with closing(connect_operator(path)) as database:
             erase_again(database, read_of(store.place).lines, NOW_MS)
             situation = Situation(record=database, now_ms=NOW_MS)
-            assert table.items(situation, kinds=["erasure_file"]) == [], "at once"
+            assert troubles.items(situation, kinds=["erasure_file"]) == [], "at once"
         assert look(store) == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.keeping import eventless, holds, retention, sweeping
+from premblyd.features.keeping import holds, removing, retention, sweeping
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.retention import Done
 from premblyd.features.keeping.settings import Retention
@@ -37,7 +37,7 @@ def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, 
 
 def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done]:
     """Do all of a round, and return what each transaction did."""
-    store.call(functools.partial(eventless.end_what_expired, now_ms=now_ms))
+    store.call(functools.partial(removing.end_what_expired, now_ms=now_ms))
     done = []
     while round_.has_work:
         done.append(store.call(round_.work(now_ms)))

@@ -4,11 +4,11 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
-from premblyd.features.backup import folders
+from premblyd.features.backup import copying
 from premblyd.features.keeping.settings import Retention
 from premblyd.ground.times import DAY_MS
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Severity, Situation
+from premblyd.record import troubles
+from premblyd.record.told import Item, Severity, Situation
 from premblyd.store.connections import connect_operator
 from premblyd.store.engine import Database
 from tests.support.rows import for_each
@@ -24,7 +24,7 @@ ERASURE = "erasure (at_ms, actor, found_by, events, cancelled) VALUES (?, 'ada',
 def found(database: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
     own: Any = SimpleNamespace(retention=Retention.model_validate(retention))
     situation = Situation(record=database, now_ms=now_ms, settings=own)
-    return table.items(situation, kinds=["retention", "erasure"])
+    return troubles.items(situation, kinds=["retention", "erasure"])
 
 
 @for_each("removed", CLASSES)
@@ -47,11 +47,11 @@ def test_a_clock_that_is_apart_from_the_time_that_has_passed_is_urgent_at_once(
 ) -> None:
     """And retention is not behind by such a clock."""
     store.by_hand("UPDATE record SET trusted_ms = ? WHERE id = 1", NOW_MS + by_ms)
-    [item] = table.items(Situation(record=database, now_ms=NOW_MS), kinds=["clock"])
+    [item] = troubles.items(Situation(record=database, now_ms=NOW_MS), kinds=["clock"])
     assert (item.severity, item.about) == (Severity.URGENT, "trusted time")
     assert item.command == "sudo -u premblyd premblyd record prune --trust-clock"
     near = Situation(record=database, now_ms=NOW_MS + by_ms * 2 // 3)
-    assert not list(table.items(near, kinds=["clock"]))
+    assert not list(troubles.items(near, kinds=["clock"]))
     store.add(received_at_ms=NOW_MS)
     assert found(database, NOW_MS + 400 * DAY_MS, body="30d") == []
 
@@ -63,7 +63,7 @@ def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) 
     assert [item.needs_somebody for item in found(database, body="30d")] == [True]
     store.by_hand(f"INSERT INTO {COUNTED}", NOW_MS - NOW_MS % DAY_MS)
     [item] = found(database, body="30d")
-    assert table.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
+    assert troubles.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
     store.by_hand("UPDATE event SET removed_parts = 'identity' WHERE id = ?", removed_parts)
     store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
     assert found(database, body="30d") == []
@@ -86,22 +86,22 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database:
 
 def test_a_folder_whose_backup_fails_or_is_old_is_told(store: Store, database: Database) -> None:
     def backups(now_ms: int) -> list[Item]:
-        return table.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
+        return troubles.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
 
     made: dict[str, Any] = {"file": "a.db", "file_bytes": 1, "copied_at_ms": NOW_MS, "error": None}
     with closing(connect_operator(store.place)) as writing:
-        folders.note(writing, "/b", NOW_MS, **made)
+        copying.note(writing, "/b", NOW_MS, **made)
         assert backups(NOW_MS + 3 * DAY_MS - 1) == []
         [item] = backups(NOW_MS + 3 * DAY_MS)
         assert (item.severity, item.about) == (Severity.WARNING, "/b")
         assert item.text == "The newest copy in /b is of 2023-11-14 22:13:20 UTC."
         assert item.command == "sudo premblyd record backup /b"
-        folders.note(writing, "/b", NOW_MS + 1, error="It is full.")
-        folders.note(writing, "/a b", NOW_MS, error="It is gone.")
+        copying.note(writing, "/b", NOW_MS + 1, error="It is full.")
+        copying.note(writing, "/a b", NOW_MS, error="It is gone.")
         first, second = backups(NOW_MS)
         failed = "The newest copy in /a b is missing. The last backup failed: It is gone."
         assert (first.text, first.command[-6:]) == (failed, " '/a b'"[-6:])
         assert second.text == f"{item.text} The last backup failed: It is full."
-        folders.note(writing, "/b", NOW_MS + 2, **made)
-        folders.forget(writing, "/a b")
+        copying.note(writing, "/b", NOW_MS + 2, **made)
+        copying.forget(writing, "/a b")
         assert backups(NOW_MS) == []

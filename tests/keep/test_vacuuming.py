@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.keeping import erasing, keepstatus, vacuuming
+from premblyd.features.keeping import erasing, shown, vacuuming
 from premblyd.features.keeping.erasing import Request
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.errors import StoreUnavailableError
@@ -60,7 +60,7 @@ def found(path: Path) -> set[tuple[str, str]]:
 
 
 def said(database: Database) -> str:
-    return dict(keepstatus.lines(keepstatus.at_a_glance(database, None, NOW_MS), None))["erased"]
+    return dict(shown.lines(shown.at_a_glance(database, None, NOW_MS), None))["erased"]
 
 
 def test_nothing_of_it_remains_and_nothing_else_is_lost(store: Store, beside: Database) -> None:

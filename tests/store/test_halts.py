@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from premblyd.features.worker.daemon import HaltLog
 from premblyd.queue.identity import of_this_process
 from premblyd.queue.register import Hosts
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.record import troubles
+from premblyd.record.told import Item, Situation
 from premblyd.run.process import Halts
 from premblyd.store.engine import Database
 from premblyd.store.states import HaltReason
@@ -21,7 +21,7 @@ ROWS = "SELECT worker, action, reason FROM halt ORDER BY worker, action"
 
 
 def found(record: Database) -> list[Item]:
-    return table.items(Situation(record=record, now_ms=NOW_MS), kinds=["halted"])
+    return troubles.items(Situation(record=record, now_ms=NOW_MS), kinds=["halted"])
 
 
 def daemon(store: Store, name: str) -> str:

@@ -6,15 +6,15 @@ from typing import Any
 from premblyd.features.keeping import personrows
 from premblyd.features.pause import operating
 from premblyd.features.pause.pauses import KEPT_MS, PauseLog
-from premblyd.features.pause.troubles import PAUSED_MS
+from premblyd.features.pause.shown import PAUSED_MS
 from premblyd.features.statistics import statistics
 from premblyd.features.turns.settings import Then
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
-from premblyd.record.troubles import table
-from premblyd.record.troubles.events import LATE_MS
-from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.record import troubles
+from premblyd.record.told import Item, Situation
+from premblyd.record.troubles import LATE_MS
 from premblyd.store.engine import Database
 from tests.store.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
 from tests.support.clock import SettableClock
@@ -173,7 +173,7 @@ async def round_of(log: PauseLog) -> None:
 def found(record: Database, now_ms: int, *names: str) -> list[Item]:
     known = with_actions(*names)
     kinds = ["late", "failing", "paused"]
-    return table.items(Situation(record=record, now_ms=now_ms, settings=known), kinds=kinds)
+    return troubles.items(Situation(record=record, now_ms=now_ms, settings=known), kinds=kinds)
 
 
 def with_actions(*names: str) -> Any:

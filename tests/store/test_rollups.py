@@ -7,9 +7,8 @@ from itertools import pairwise
 import pytest
 
 from premblyd.features.statistics import rollups
-from premblyd.features.statistics.rolled import rolled_code
-from premblyd.features.statistics.rollups import hour_of
-from premblyd.features.statistics.triggers import BUCKET
+from premblyd.features.statistics.rollups import hour_of, rolled_code
+from premblyd.features.statistics.tables import BUCKET
 from premblyd.ground.times import HOUR_MS
 from premblyd.record.operating import Operator
 from premblyd.store.connections import connect_operator

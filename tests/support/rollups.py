@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from premblyd.features.statistics.rolled import rolled_code, rolled_type
-from premblyd.features.statistics.triggers import BUCKET
+from premblyd.features.statistics.rollups import rolled_code, rolled_type
+from premblyd.features.statistics.tables import BUCKET
 
 EVENTS = """
 INSERT INTO event_hour

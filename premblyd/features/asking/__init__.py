@@ -1,6 +1,9 @@
 """Asking Prembly: what is still pending, what a hook needs confirmed, and what was missed."""
 
-from premblyd.feature import Command
+from itertools import product
+
+from premblyd.feature import Command, Count
+from premblyd.store.states import InquiryResult, Purpose
 
 COMMANDS = (
     Command(
@@ -32,3 +35,21 @@ pending.failed            error    cause
 
 # Of which answers nobody need look at the question.
 EXPECTED = (("inquiry.answered", "result", ("confirmed", "settled", "unsettled")),)
+COUNTS = (
+    Count(
+        "premblyd_inquiries",
+        "Questions to Prembly, by purpose and result.",
+        "inquiry.answered",
+        ("purpose", "result"),
+        [(str(purpose), str(result)) for purpose, result in product(Purpose, InquiryResult)],
+    ),
+)
+TROUBLES = (
+    ("contradicted", "Prembly contradicted events that it was asked to confirm"),
+    ("prembly", "Prembly refuses the API key, or can't be reached"),
+    ("doubted", "bodies said VERIFIED, but also something that does not fit"),
+    ("differs", "Prembly confirmed VERIFIED for doubted events"),
+    ("shared", "Prembly's answers give an id to two verifications"),
+    ("given_up", "Prembly was asked for a week, and never answered"),
+    ("downtime", "for more than an hour no webhook could be stored"),
+)

@@ -11,9 +11,8 @@ from premblyd.cli.common import database_of, open_to_change, settings_if_valid
 from premblyd.cli.lists import Shown, list_options, list_rows
 from premblyd.cli.printing import Column, print_told
 from premblyd.config.keys import value_of
-from premblyd.features.asking import criteria
-from premblyd.features.asking.criteria import DISMISSED
-from premblyd.features.asking.listing import AwaitedFilter
+from premblyd.features.asking import listing
+from premblyd.features.asking.listing import DISMISSED, AwaitedFilter
 from premblyd.ground.words import counted
 from premblyd.record import operating
 from premblyd.record.events import find_event_id
@@ -64,7 +63,7 @@ def _dismiss(
 ) -> None:
     record = open_to_change(database_of(config_path, database))
     if event == "all":
-        event_ids = sorted({*chain(*criteria.undismissed_ids(record).values())})
+        event_ids = sorted({*chain(*listing.undismissed_ids(record).values())})
     else:
         event_ids = [find_event_id(record, event)]
     changes = Operator(actor=actor()).record_events(DISMISSED, event_ids, record.now_ms())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from peewee import Case, fn
 
-from premblyd.features.asking.criteria import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
+from premblyd.features.asking.listing import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
 from premblyd.features.asking.stored import IS_BELIEVED, IS_TOLD, STANDING
 from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.facts import plain_word

@@ -170,7 +170,9 @@ def nobody_to_ask(data: Mapping[str, Any]) -> Iterator[Mistake]:
 PREMBLY: Section[PremblyApi | None] = Section("prembly", PremblyApi | None, None)
 PENDING: Section[Pending | None] = Section("pending", Pending | None, None)
 # By Prembly, before the hook runs.
-CONFIRM: ActionKey[Confirm | None] = ActionKey("confirm", ConfirmValue, None)
+CONFIRM: ActionKey[Confirm | None] = ActionKey(
+    "confirm", ConfirmValue, None, told="confirmed by Prembly first"
+)
 SECTIONS = (PREMBLY, PENDING)
 ACTION_KEYS = (CONFIRM,)
 MISTAKES = (nobody_to_ask,)

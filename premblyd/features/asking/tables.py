@@ -19,8 +19,7 @@ from premblyd.store.columns import (
 )
 from premblyd.store.states import AwaitedState
 from premblyd.store.table import Table
-from premblyd.store.tables import Delivery, Event
-from premblyd.store.views import iso
+from premblyd.store.tables import Delivery, Event, iso
 
 
 class Inquiry(Table):

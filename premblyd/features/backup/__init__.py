@@ -18,3 +18,7 @@ COMMANDS = (
         interrupted="Run the same command again.",
     ),
 )
+TROUBLES = (
+    ("backup", "a backup failed, or a folder has had no new copy for three days"),
+    ("restored", "a copy was put in the place of the database"),
+)

@@ -11,7 +11,7 @@ import click
 from premblyd.cli import config_option, json_option
 from premblyd.cli.common import database_of, open_to_change
 from premblyd.cli.printing import print_told, progress, showing
-from premblyd.features.backup import copying, folders
+from premblyd.features.backup import copying
 from premblyd.features.keeping.erasurelines import write_all
 from premblyd.ground.errors import PremblydError, StoreUnavailableError
 from premblyd.ground.words import counted, size
@@ -51,7 +51,7 @@ def backup(
         return
     record, path = open_to_change(place), os.path.realpath(folder)
     if forget:
-        folders.forget(record, path)
+        copying.forget(record, path)
         told = f"No copies are expected in {path} any more."
         print_told({"folder": path, "forgotten": True}, told, as_json=as_json)
         return
@@ -66,9 +66,9 @@ def backup(
                 deleted = copying.keep_newest(there, name.record_id, keep)
     except PremblydError as error:
         with contextlib.suppress(StoreUnavailableError):  # it may be the database that fails
-            folders.note(record, path, at_ms, **about, error=str(error))
+            copying.note(record, path, at_ms, **about, error=str(error))
         raise
-    folders.note(record, path, at_ms, **about, error=None)
+    copying.note(record, path, at_ms, **about, error=None)
     gone = f" Deleted {counted(len(deleted), 'older copy', 'older copies')}." if deleted else ""
     told = f"Copied to {path}/{name}: {size(file_bytes)}.{gone}"
     print_told({"folder": path, **about, "deleted": deleted}, told, as_json=as_json)

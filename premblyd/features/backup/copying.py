@@ -18,18 +18,41 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from premblyd.features.backup.tables import BackupFolder
 from premblyd.ground import databases
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.store.connections import backend
+from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
 from premblyd.store.sqlite.connecting import connect, errors
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import PART, lacking_room, real_path
 from premblyd.store.sqlite.opening import plain
 from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Watch
+
+_MEET = insert(BackupFolder, "folder", "tried_at_ms", if_unique=True)
+_IS_IT = BackupFolder.folder == param("folder")
+_FORGET = Statement(BackupFolder.delete().where(_IS_IT))
+
+
+def note(database: Database, folder: str, tried_at_ms: int, **about: Any) -> None:
+    """Note what became of an attempt: an `error`, or none and the columns about the copy."""
+    noting = update(BackupFolder, "tried_at_ms", *about, where=_IS_IT)
+
+    def write(transaction: Transaction) -> None:
+        transaction.insert(_MEET, folder=folder, tried_at_ms=tried_at_ms)
+        transaction.write(noting, folder=folder, tried_at_ms=tried_at_ms, **about)
+
+    database.transact(write)
+
+
+def forget(database: Database, folder: str) -> None:
+    """Forget a folder: no copy is awaited there any more."""
+    database.transact(lambda transaction: transaction.write(_FORGET, folder=folder))
+
 
 _NAME = re.compile(r"premblyd-([0-9a-f]{8})-([0-9]{12,19})-([0-9]{3,9})-([0-9a-f]{16})\.db")
 _CHUNK_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd.features.backup import folders
+from premblyd.features.backup import copying
 from premblyd.features.backup.copying import ON_SERVER, copies_in, digest_of, parse
 from premblyd.features.keeping.erasingagain import AppliedAgain, erase_again
 from premblyd.features.keeping.erasurelines import (
@@ -151,7 +151,7 @@ def taken_in(
                 [newest_ms, waiting] = database.connection().execute(_FOUND).fetchone()
                 others = {*(known.files if known else ()), *(files[:1] if read[0].is_own else ())}
                 for path in others.difference(files_of(database, place)):
-                    folders.note(database, str(path.parent), now_ms, copied_at_ms=newest_ms)
+                    copying.note(database, str(path.parent), now_ms, copied_at_ms=newest_ms)
                 taking.go_on_above(database.connection(), numbers | {"event": highest})
                 newest_ms -= newest_ms % 1000  # people type it
                 note = f"{times.iso(newest_ms)} {counted(again.events, 'event')} erased again"

@@ -12,7 +12,7 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd.config.models import Config
 from premblyd.feature import added, installed
-from premblyd.features.console import actions, deliveries, event, lists, overview, signin
+from premblyd.features.console import actions, deliveries, lists, overview, signin
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
 from premblyd.features.console.strangers import Guests
@@ -131,8 +131,8 @@ def _application(services: Services) -> Application:
         (r"/metrics", overview.Metrics),
         (r"/(?:overview(?:\.json)?)?", overview.Overview),
         (rf"/events{form}", lists.Events),
-        (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
-        (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
+        (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", deliveries.Event),
+        (r"/events/(\d{1,18})/reveal(?:\.json)?", deliveries.Reveal),
         (rf"/dead{form}", deliveries.Dead),
         (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
         (r"/dead/cancel(?:\.json)?", deliveries.CancelMany),

@@ -1,8 +1,9 @@
 """The lists: a form made of their filters, parts, JSON, and CSV of all. Begin with `ListPage`:
 what they have in common."""
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
@@ -11,9 +12,9 @@ from urllib.parse import urlencode
 from peewee import fn
 
 from premblyd.config.values import When
-from premblyd.features.console import export
 from premblyd.features.console.handler import Handler
-from premblyd.ground.errors import PremblydError
+from premblyd.ground import times, words
+from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.privacy import is_type
 from premblyd.record import lists, queries
 from premblyd.record.filters import EventFilter, OperatorFilter, RejectionFilter
@@ -21,7 +22,59 @@ from premblyd.record.listing import Chosen, Filter, Reads, filters_of
 from premblyd.record.lists import LIMIT, Cursor, EventRow, OperatorRow, Part, RejectionRow
 from premblyd.record.queries import Row
 from premblyd.store.engine import Database
+from premblyd.store.readers import Readers
 from premblyd.store.tables import Rejection
+
+ROWS = 500  # of a part
+TRIES = 5
+AGAIN_S = 0.5
+Read = Callable[[Database, int | None], tuple[Sequence[Any], int | None]]
+
+
+async def parts(
+    readers: Readers,
+    row: type[Row],
+    read: Read,
+    before: int | None = None,
+) -> AsyncIterator[bytes]:
+    """Yield a table's head, and a line for each row. `read` returns the rows before a row, and
+    before which to go on: None is the end. Raise TryAgainError where it can't be read, again and
+    again."""
+    names = [field.name for field in dataclasses.fields(row)]
+    yield words.csv_head([name.removesuffix("_ms") if _is_time(name) else name for name in names])
+    while True:
+        lines, before = await _part(readers, read, names, before)
+        yield lines
+        if before is None:
+            return
+
+
+async def _part(
+    readers: Readers, read: Read, names: Sequence[str], before: int | None
+) -> tuple[bytes, int | None]:
+    def make(database: Database) -> tuple[bytes, int | None]:
+        rows, older = read(database, before)
+        return words.csv_lines(_cells(row, names) for row in rows), older
+
+    for _ in range(TRIES - 1):
+        try:
+            return await readers.run(make)
+        except TryAgainError:  # others read too; a server may come back
+            await asyncio.sleep(AGAIN_S)
+    return await readers.run(make)
+
+
+def _cells(row: Row, names: Sequence[str]) -> list[Any]:
+    cells = [getattr(row, name) for name in names]
+    return [
+        times.for_people(cell) if _is_time(name) else cell
+        for name, cell in zip(names, cells, strict=True)
+    ]
+
+
+def _is_time(name: str) -> bool:
+    return name == "at_ms" or name.endswith("_at_ms")
+
 
 C = TypeVar("C", bound=Chosen)
 MAX_CHARACTERS = 200
@@ -134,7 +187,7 @@ class ListPage(Handler):
     fixed: ClassVar[Mapping[str, Any]] = {}  # what is chosen on this page whatever is typed
     nothing: ClassVar[Mapping[str, Any]] = {}  # besides the list, where a filter is mistyped
     places: ClassVar[tuple[str, ...]] = ("before", "after")
-    csv_rows: ClassVar[int] = export.ROWS  # of a part
+    csv_rows: ClassVar[int] = ROWS  # of a part
 
     async def get(self) -> None:
         offered = [each for each in self.offered() if not each.probes or self.may_operate]
@@ -204,7 +257,7 @@ class ListPage(Handler):
             part = self._find(database, chosen, Cursor(before=before), self.csv_rows)
             return part.rows, part.older
 
-        return export.parts(self.services.readers, self.row, read, place.before)
+        return parts(self.services.readers, self.row, read, place.before)
 
 
 class Events(ListPage):

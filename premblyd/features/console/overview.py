@@ -10,8 +10,8 @@ from premblyd.features.console import strangers, words
 from premblyd.features.console.handler import Asked, Handler, Panels, Refused
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.record import troubles
+from premblyd.record.told import Item, Situation
 
 PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
 
@@ -37,7 +37,7 @@ class Overview(Handler):
         )
         items, panels = await self.read(
             lambda database: (
-                table.items(situation(record=database)),
+                troubles.items(situation(record=database)),
                 Panels.find(self.section, database, asked),
             )
         )
@@ -49,8 +49,8 @@ class Overview(Handler):
             "overview.html",
             period=period,
             link=link,
-            grave=table.for_people(items),
-            needs_nobody=table.needs_nobody(items),
+            grave=troubles.for_people(items),
+            needs_nobody=troubles.needs_nobody(items),
             panels=panels.shown,
         )
 

@@ -12,7 +12,7 @@ from premblyd.ground import privacy, times
 from premblyd.ground.times import for_html as machine_time  # noqa: F401
 from premblyd.ground.words import counted, duration, number, percent, size, visible  # noqa: F401
 from premblyd.prembly import events, payload
-from premblyd.record import criteria
+from premblyd.record import filters
 from premblyd.record.lists import instead  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
@@ -112,10 +112,10 @@ def meaning(code: Any) -> str:
 
 def standing(states: Sequence[str]) -> tuple[str, str]:
     """Return how an event stands by its deliveries: the state that is worst, and its words."""
-    worst = criteria.worst_of(states)
-    if worst == criteria.NONE:
+    worst = filters.worst_of(states)
+    if worst == filters.NONE:
         return worst, "no action"
-    if worst == criteria.DONE:
+    if worst == filters.DONE:
         return worst, "handled"
     if len(states) == 1:
         return worst, f"delivery {worst}"

@@ -11,3 +11,4 @@ COMMANDS = (
         interrupted="The record is whole. Run the same command again.",
     ),
 )
+TROUBLES = (("key", "a change of the database's key was interrupted"),)

@@ -40,7 +40,7 @@ COMMANDS = (
     Command(
         "record vacuum",
         "Keep",
-        "premblyd.features.keeping.cli_vacuum",
+        "premblyd.features.keeping.cli_prune",
         "Write the database anew, without bytes of erased data.",
         interrupted="Nothing was changed. Run the same command again.",
     ),
@@ -51,4 +51,11 @@ retention.removed         info     removed count freed_bytes
 retention.failed          error    cause
 erasure.lines_failed      error    cause
 """,
+)
+TROUBLES = (
+    ("clock", "the clock is far off, or was"),
+    ("retention", "expired data has not been deleted"),
+    ("erasure", "an erasure was not finished"),
+    ("put_aside", "an old database file is kept, and no erasure reaches it"),
+    ("erasure_file", "a file does not remember an erasure, or the database does not"),
 )

@@ -1,29 +1,173 @@
-"""premblyd record prune: deletes data whose retention period has expired."""
+"""premblyd record prune: deletes data whose retention period has expired, or counts it. And
+`vacuum`, which writes the database anew, without bytes of erased data."""
 
+import functools
+import itertools
+import operator
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+from peewee import Tuple, fn
 
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import open_to_change, open_to_read
+from premblyd.cli.common import database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.config.load import load_config
-from premblyd.features.keeping import keepstatus
-from premblyd.features.keeping.forecast import Forecast, forecast
-from premblyd.features.keeping.retention import begin_anew, periods
+from premblyd.features.keeping import removing, vacuuming
+from premblyd.features.keeping.holds import is_on_hold
+from premblyd.features.keeping.retention import (
+    DONE,
+    OF_EVENT,
+    START,
+    STRONGEST_FIRST,
+    Aged,
+    begin_anew,
+    periods,
+)
 from premblyd.features.keeping.settings import RETENTION, Retention
+from premblyd.features.keeping.shown import in_words
 from premblyd.features.keeping.sweeping import Round, work_off
+from premblyd.features.keeping.tables import Removed
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
-from premblyd.ground.words import counted
+from premblyd.ground.words import counted, size
 from premblyd.queue import trusted
 from premblyd.queue.heartbeat import machine_start, machine_time
+from premblyd.record import queries
 from premblyd.record.operating import write_down
+from premblyd.store.connections import backend
 from premblyd.store.engine import Database, Transaction
+from premblyd.store.states import FINISHED, State
+from premblyd.store.tables import Delivery, Event, Rejection
+
+
+class Why(StrEnum):
+    """Why something stays although it has expired."""
+
+    WAITS = "waits"  # a delivery waits, or holds a line, or Prembly is asked what became of it
+    RUNS = "runs"  # a hook
+    HOLD = "hold"  # `premblyd person hold`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """What goes of the events of a month, or of its refused requests."""
+
+    removed: str
+    month: str
+    count: int
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOffCount:
+    """What of a class has expired and stays."""
+
+    removed: str
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What would go now, and what is put off. An event counts once: where a record goes, its body
+    goes too."""
+
+    going: list[Going]
+    put_off: list[PutOffCount]
+
+
+def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
+    """Return what would go now. Raise StoreUnreadableError when the record can't be read."""
+    counts: Counter[tuple[Removed, str]] = Counter()
+    sizes: Counter[tuple[Removed, str]] = Counter()
+    put_off: Counter[tuple[Removed, Why]] = Counter()
+    until = {each: now_ms - period for each, period in periods(retention).items()}
+    for event, kept_from_ms, why in _old_events(database, until, now_ms):
+        for removed in STRONGEST_FIRST:
+            if removed not in until or kept_from_ms > until[removed]:
+                continue
+            if event.removed_parts in DONE[removed]:
+                continue
+            if why is not None:
+                put_off[removed, why] += 1
+            else:
+                place = (removed, times.month(event.received_at_ms))
+                counts[place] += 1
+                sizes[place] += event.body_bytes
+            break
+    if (end_ms := until.get(Removed.REJECTIONS)) is not None:
+        found = Rejection.select(Rejection.at_ms).where(Rejection.at_ms <= end_ms)
+        counts.update(
+            (Removed.REJECTIONS, times.month(at_ms)) for (at_ms,) in queries.tuples(database, found)
+        )
+    return Forecast(
+        going=[
+            Going(removed=place[0], month=place[1], count=count, body_bytes=sizes[place])
+            for place, count in sorted(counts.items(), key=lambda each: _order(*each[0]))
+        ],
+        put_off=[
+            PutOffCount(removed=removed, why=why, count=count)
+            for (removed, why), count in sorted(put_off.items(), key=lambda each: _order(*each[0]))
+        ],
+    )
+
+
+def _order(removed: Removed, text: str) -> tuple[int, str]:
+    return list(Removed).index(removed), text
+
+
+def _old_events(
+    database: Database, until: dict[Removed, int], now_ms: int
+) -> Iterator[tuple[Aged, int, Why | None]]:
+    """Yield the events for which any class may be over, each with the time from which it
+    counts, and why it stays; in portions, as while one is read SQLite's log can't be emptied."""
+    ends_ms = [end_ms for removed, end_ms in until.items() if removed is not Removed.REJECTIONS]
+    after = START
+    while ends_ms:
+        rows = queries.tuples(
+            database,
+            Event.select(*OF_EVENT, Event.kept_from_ms, _RUNS, _WAITS, is_on_hold(now_ms))
+            .where(
+                Event.received_at_ms >= after.at_ms,
+                Event.received_at_ms <= max(ends_ms),
+                Tuple(Event.received_at_ms, Event.id) > Tuple(*after),
+            )
+            .order_by(Event.received_at_ms, Event.id)
+            .limit(queries.MOST_ROWS),
+        )
+        for *columns, late_ms, runs, waits, is_held_now in rows:
+            reasons = ((runs, Why.RUNS), (waits, Why.WAITS), (is_held_now, Why.HOLD))
+            why = next((why for is_so, why in reasons if is_so), None)
+            event = Aged(*columns)
+            yield event, max(event.received_at_ms, late_ms or 0), why
+        if len(rows) < queries.MOST_ROWS:
+            return
+        after = START._replace(at_ms=rows[-1][1], row_id=rows[-1][0])
+
+
+def _has(table: Any, condition: Any) -> Any:
+    """Return the condition that an event has such a row. (Counted: of an EXISTS, PostgreSQL would
+    make a table of all such rows first, and read all of them for each thousand events.)"""
+    return table.select(fn.COUNT(table.id)).where(table.event == Event.id, condition) > 0
+
+
+_STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
+_RUNS = _has(Delivery, _STATE == State.RUNNING)
+_IS_OPEN = _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)
+_WAITS = functools.reduce(
+    operator.or_, itertools.starmap(_has, [(Delivery, _IS_OPEN), *removing.WAITING])
+)
+
 
 NOTHING = (
     "Nothing to delete: the configuration has no `retention`, so everything is kept. The sample"
@@ -110,7 +254,7 @@ def _remove(
     database: Database, retention: Retention, now_ms: int, total: int, *, silent: bool
 ) -> Round:
     """Do a whole round, from the beginning, and return it."""
-    who, words = actor(), keepstatus.in_words(retention)
+    who, words = actor(), in_words(retention)
     database.transact(lambda transaction: write_down(transaction, who, "prune", now_ms, words))
     database.transact(begin_anew)
     round_ = Round(retention, with_eventless=True)
@@ -157,3 +301,32 @@ def _print_put_off(found: Forecast) -> None:
     if found.put_off:
         click.echo("\nExpired, but put off:")
         print_rows(PUT_OFF, found.put_off, empty="")
+
+
+@click.command()
+@config_option
+@json_option
+def vacuum(config_path: Path, *, as_json: bool) -> None:
+    """Bytes of what was deleted may remain in the database's file. This writes it anew without
+    them, and gives their space back to the disk.
+
+    On SQLite the daemon must be stopped, and the disk must have twice the file's size free. On
+    PostgreSQL this is VACUUM of the tables, while daemons run.
+
+    Exit status 75: a daemon runs, or somebody reads the database.
+    """
+    place = database_of(config_path)
+    its = backend(place)
+    its.connect_operator().close()  # it says what is wrong
+    with its.hold():  # before SQLite has the file open: this closes it, which ends all locks
+        database = open_to_change(place)
+        before = its.sizes()
+        needed = size(vacuuming.require_room(before))
+        if before.free_bytes is not None:
+            free = size(before.free_bytes)
+            click.echo(f"This takes {needed} of disk for a while; {free} are free.", err=True)
+        vacuuming.vacuum(place, database)
+        count = vacuuming.bytes_of(its.sizes())
+    freed = max(vacuuming.bytes_of(before) - count, 0)
+    words = f"Done: the database has {size(count)}, and {size(freed)} were freed."
+    print_told({"database_bytes": count, "freed_bytes": freed}, words, as_json=as_json)

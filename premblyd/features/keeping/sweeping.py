@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
-from premblyd.features.keeping import eventless, retention
+from premblyd.features.keeping import removing, retention
 from premblyd.features.keeping.retention import BATCH, Bookmark, Done, Remover, Walk
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
@@ -49,7 +49,7 @@ class Round:
         self._put_off = 0  # portions of this walk
         self._left: deque[Walk | int] = deque(retention.walks(settings))
         if with_eventless:
-            self._left += eventless.kinds(settings)
+            self._left += removing.eventless_kinds(settings)
         self._after: Bookmark | None = None
         self._tries = 0  # of this portion that failed
         self._most = BATCH
@@ -114,14 +114,14 @@ class Round:
         if not transaction.try_lock(retention.LOCK):
             return Done(is_busy=True, is_more=True)
         after_id = self._after.row_id if self._after else 0
-        last = eventless.remove(transaction, kind, after_id, self._settings, now_ms)
+        last = removing.remove_eventless(transaction, kind, after_id, self._settings, now_ms)
         return Done(to=Bookmark(0, last or 0), is_more=last is not None)
 
 
 def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
     """Do all of a round on a command's own connection, beside a daemon, and yield what each
     transaction did. Raise StoreUnavailableError when it can't."""
-    database.transact(functools.partial(eventless.end_what_expired, now_ms=now_ms))
+    database.transact(functools.partial(removing.end_what_expired, now_ms=now_ms))
     while round_.has_work:
         began = time.monotonic()
         try:
@@ -195,7 +195,7 @@ class Sweeping:
     async def _sweep(self, settings: Retention) -> None:
         counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
         now_ms = await self._writer.call(counted, Step.EVIDENCE)
-        end = functools.partial(eventless.end_what_expired, now_ms=now_ms)
+        end = functools.partial(removing.end_what_expired, now_ms=now_ms)
         await self._writer.call(end, Step.EVIDENCE)
         since_ms = self._eventless_ms
         with_eventless = since_ms is None or not 0 <= now_ms - since_ms < EVENTLESS_EVERY_MS

@@ -22,3 +22,6 @@ action.paused             warning  action until?
 action.resumed            info     action
 """,
 )
+TROUBLES = (
+    ("paused", "a pause without an end has lasted a day, or its action is not configured any more"),
+)

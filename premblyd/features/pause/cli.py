@@ -11,7 +11,7 @@ from premblyd.cli.common import Typed, database_of, open_to_change
 from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
-from premblyd.features.pause import operating, wording
+from premblyd.features.pause import operating, shown
 from premblyd.ground.errors import ConfigError, NotFoundError
 from premblyd.ground.words import counted
 from premblyd.record import standing
@@ -53,11 +53,9 @@ def pause(
     now_ms = record.now_ms()
     until_ms = operating.until_ms(until, now_ms)
     record.transact(operating.pause(actor(), action, now_ms, until_ms, reason))
-    found, paused = _standing(record, action), wording.in_force(record, now_ms).get(action)
+    found, paused = _standing(record, action), shown.in_force(record, now_ms).get(action)
     words = (
-        f"{action} has been {wording.sentence(paused)}."
-        if paused
-        else "The pause has already ended."
+        f"{action} has been {shown.sentence(paused)}." if paused else "The pause has already ended."
     )
     ends = "" if until else f" `premblyd resume {action}` starts it again."
     words += f"\n{counted(found.waiting, 'delivery', 'deliveries')} waiting;"

@@ -57,7 +57,7 @@ $$"""
 def statements(part: str) -> Iterator[str]:
     """Yield the statements that make a part of the schema."""
     yield from map(_translated, schema.statements(part))
-    for statement in added("triggers", "IN_POSTGRESQL", [part]) if part else (_LOCK_NUMBER,):
+    for statement in added("tables", "IN_POSTGRESQL", [part]) if part else (_LOCK_NUMBER,):
         yield statement.replace("%", "%%")  # where params begin with it
 
 

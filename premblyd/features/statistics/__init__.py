@@ -10,3 +10,4 @@ COMMANDS = (
         "Show statistics of events, rejections and actions.",
     ),
 )
+TROUBLES = (("unmatched", "events matched no action"),)

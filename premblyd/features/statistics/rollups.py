@@ -2,26 +2,45 @@
 of a million events.
 
 Events are counted here, many at once. Attempts end one by one, and are counted by the database
-itself, by the trigger `attempt_counted` (triggers.py): here it took one statement more, and
+itself, by the trigger `attempt_counted` (tables.py): here it took one statement more, and
 with it 5 % of the processor's time for accepting an event and running a hook.
 
 They stay when an event is deleted. What a sender chose is in them only in a few shapes: so they
 hold no personal data, and nobody can make them long.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from peewee import EXCLUDED, fn
 
-from premblyd.features.statistics.rolled import rolled_code, rolled_type
 from premblyd.features.statistics.tables import EventHour
+from premblyd.ground.privacy import is_code
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import Arrival
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.tables import Delivery, Event
+
+OTHER = "other"
+_MAX_CODE = 4  # characters
+_TYPE = re.compile(r"[a-z0-9_.-]{1,48}")
+
+
+def rolled_code(code: str | None) -> str:
+    """Return a response code as it is counted."""
+    if not code:
+        return ""
+    return code if len(code) <= _MAX_CODE and is_code(code) else OTHER
+
+
+def rolled_type(name: str | None) -> str:
+    """Return an event's type as it is counted."""
+    if not name:
+        return ""
+    return name if _TYPE.fullmatch(name) else OTHER
 
 
 class EventGroup(NamedTuple):

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from peewee import SQL, Field, fn
 
-from premblyd.features.statistics.rolled import OTHER
-from premblyd.features.statistics.rollups import hour_of, lower_bound_ms
+from premblyd.features.statistics.rollups import OTHER, hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
 from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape

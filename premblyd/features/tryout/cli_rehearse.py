@@ -21,9 +21,8 @@ from premblyd.cli.printing import Column, bold, clean, console, print_json, prin
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.config.values import When
-from premblyd.features.tryout import reading
-from premblyd.features.tryout.figures import Figure, Figures
-from premblyd.features.tryout.rehearsal import Difference, Rehearsed, notes
+from premblyd.features.tryout import deciding
+from premblyd.features.tryout.rehearsal import Difference, Figure, Figures, Rehearsed, notes
 from premblyd.features.tryout.rehearsal import rehearse as play
 from premblyd.ground import times
 from premblyd.ground.errors import NotFoundError
@@ -81,7 +80,7 @@ def rehearse(
     record = open_to_read(database_of(config_path, database))
     present = settings_if_valid(config_path, database)
     since_ms = since.by(record.now_ms())
-    span = reading.span(record, since_ms, event_id)
+    span = deciding.span(record, since_ms, event_id)
     for note in notes(rehearsed, present):
         click.echo(f"note: {caller.as_called(note)}", err=True)
     figures, last = Figures(), None

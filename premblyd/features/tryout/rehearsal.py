@@ -5,18 +5,27 @@ Nothing is run, asked or written. A hook is taken to end as the record says it d
 record does not have, to succeed.
 """
 
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from premblyd.config.models import Action, Config
 from premblyd.features.asking import agreement
 from premblyd.features.asking.settling import requirement_of
 from premblyd.features.asking.stored import found_others
-from premblyd.features.tryout import reading
-from premblyd.features.tryout.deciding import AGAINST_IT, Configured, Decision, Does
-from premblyd.features.tryout.reading import PastEvent, Recorded, Span
+from premblyd.features.tryout import deciding
+from premblyd.features.tryout.deciding import (
+    AGAINST_IT,
+    Configured,
+    Decision,
+    Does,
+    PastEvent,
+    Recorded,
+    Span,
+)
 from premblyd.features.turns import once, oncekeys
 from premblyd.features.turns.oncekeys import RemovedKeys, Subject
 from premblyd.features.turns.settings import ONCE
@@ -82,7 +91,7 @@ def rehearse(
     that can be read."""
     before = Configured(present) if present else None
     stage = _Stage(database, Configured(new, before), before, span)
-    for portion in reading.portions(database, span):
+    for portion in deciding.portions(database, span):
         yield from stage.play(portion)
 
 
@@ -164,7 +173,7 @@ class _Stage:
             for delivery in act.found.deliveries.values()
             if delivery.ran_instead_id is not None and self._is_once(delivery.action)
         ]
-        event_of = reading.events_of(self._database, instead)
+        event_of = deciding.events_of(self._database, instead)
         of_answers = [
             act.found.event
             for act in acts
@@ -269,7 +278,7 @@ class _Stage:
         later_id = looked.event_of.get(recorded.ran_instead_id or 0, 0)
         if later_id <= found.id:
             return None
-        for later in reading.events(self._database, [later_id]):
+        for later in deciding.past_events(self._database, [later_id]):
             act = _Act(later, self._new.decide(later))
             its_keys = self._look([act]).keys.get((later_id, recorded.action), ())
             does = act.decided.get(recorded.action)
@@ -353,3 +362,104 @@ def _changed(before: Action, now: Action) -> Iterator[str]:
     for name in ("confirm", "order", "retry"):
         if getattr(before, name) != getattr(now, name):
             yield name
+
+
+MOST_FIGURES = 1000  # who sends webhooks may make up types and codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Of:
+    """What is counted together. Of too many figures only action and difference are told apart."""
+
+    action: str
+    difference: Difference
+    type: str | None = None
+    response_code: str | None = None
+    outcome: str | None = None
+    why: str = ""
+
+
+@dataclass(slots=True)
+class Figure:
+    """How many events there are of a kind, and which; of these `so_now` with the present
+    configuration would do the same."""
+
+    of: Of
+    so_now: int = 0
+    events: "array[int]" = field(default_factory=lambda: array("Q"))
+
+    @property
+    def count(self) -> int:
+        return len(self.events)
+
+    @property
+    def reason(self) -> tuple[Difference, str]:
+        """What differs, and why."""
+        return self.of.difference, self.of.why
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `--json` has it."""
+        counted = {"count": self.count, "so_now": self.so_now, "event_ids": self.events.tolist()}
+        return asdict(self.of) | counted
+
+
+class Figures:
+    """Counts what a rehearsal yields."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.differing = 0  # events
+        self.by_action: dict[str, Counter[Difference]] = {}
+        self._figures: dict[Of, Figure] = {}
+
+    def add(self, event: Rehearsed) -> None:
+        """Count the result for an event."""
+        self.events += 1
+        self.differing += event.differs
+        for each in event.actions:
+            self.by_action.setdefault(each.action, Counter())[each.difference] += 1
+            if each.difference is not Difference.NONE:
+                figure = self._figure(event, each)
+                figure.events.append(event.event_id)
+                figure.so_now += each.so_now
+
+    def _figure(self, event: Rehearsed, each: Compared) -> Figure:
+        of = Of(
+            action=each.action,
+            difference=each.difference,
+            type=event.type,
+            response_code=event.response_code,
+            outcome=event.outcome,
+            why=each.why,
+        )
+        if of not in self._figures and len(self._figures) >= MOST_FIGURES:
+            of = Of(action=each.action, difference=each.difference)
+        return self._figures.setdefault(of, Figure(of))
+
+    def figures(self, action: str) -> list[Figure]:
+        """Return the figures of an action, by difference and reason, those of most events first."""
+        own = [each for each in self._figures.values() if each.of.action == action]
+        order = list(Difference)
+        totals: Counter[tuple[Difference, str]] = Counter()
+        for each in own:
+            totals[each.reason] += each.count
+
+        def place(each: Figure) -> tuple[int, int, str, int]:
+            most_first = -totals[each.reason]
+            return order.index(each.of.difference), most_first, each.of.why, -each.count
+
+        return sorted(own, key=place)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it, as `--json` has it."""
+        return {
+            "events": self.events,
+            "differing": self.differing,
+            "actions": [
+                {"action": name, **{each.value: counts[each] for each in Difference}}
+                for name, counts in self.by_action.items()
+            ],
+            "differences": [
+                figure.as_json() for name in self.by_action for figure in self.figures(name)
+            ],
+        }

@@ -12,3 +12,4 @@ checkin.resumed           info
 checkin.failed            error    cause
 """,
 )
+TROUBLES = (("alert", "another alert could not be sent"),)

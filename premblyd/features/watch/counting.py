@@ -13,11 +13,10 @@ from itertools import product
 from typing import Any
 
 from premblyd.config.models import Config
-from premblyd.feature import added
+from premblyd.feature import Count, added
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES, Outcome
 from premblyd.queue.rejections import REASONS
-from premblyd.record.families import Count
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
@@ -62,7 +61,7 @@ class Counts:
         self.attempts: Counter[tuple[str, str]] = Counter()  # action, outcome
         self.of_features = {
             row.name: (row, Counter(dict.fromkeys(row.values, 0)))
-            for row in added("counts", "COUNTS")
+            for row in added("__init__", "COUNTS")
         }
         self.checkins: Counter[str] = Counter(dict.fromkeys(CHECKINS, 0))  # result
         self.answers = Histogram(ANSWER_BOUNDS)

@@ -9,7 +9,7 @@ from premblyd.features.watch.counting import Counts
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.times import Clock
-from premblyd.record.families import Family
+from premblyd.record.told import Family
 from premblyd.services import Runtime
 from premblyd.store.connections import backend
 from premblyd.store.readers import Readers

@@ -1,7 +1,7 @@
 """The metrics by their names, as Prometheus reads them, each with its help.
 
 `read` asks the record how things stand, and features what they measure there (FAMILIES in their
-metrics.py); `expose` writes it with what was counted.
+shown.py); `expose` writes it with what was counted.
 """
 
 import platform
@@ -26,10 +26,8 @@ from premblyd.config.models import Config
 from premblyd.feature import added
 from premblyd.features.watch.counting import Counts, Histogram
 from premblyd.ground.databases import DatabaseAddress, file_of
-from premblyd.record import events, standing
-from premblyd.record.families import Family
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Situation
+from premblyd.record import events, standing, troubles
+from premblyd.record.told import Family, Situation
 from premblyd.services import Runtime
 from premblyd.store.engine import Database, Sizes
 
@@ -45,7 +43,7 @@ def read(
         path=file_of(place),
         store_error=runtime.store_error,
     )
-    asked = (_of_record, *added("metrics", "FAMILIES"))
+    asked = (_of_record, *added("shown", "FAMILIES"))
     return [family for ask in asked for family in ask(situation)]
 
 
@@ -70,8 +68,8 @@ def _of_record(situation: Situation) -> Iterator[Family]:
         for each in found
     }
     yield Family("premblyd_oldest_waiting_seconds", made, oldest, ("action",))
-    kinds = {row.kind: 0 for row in table.TROUBLES if row.has_metric}
-    counted = Counter(item.kind for item in table.items(situation) if item.needs_somebody)
+    kinds = {row.kind: 0 for row in troubles.table() if row.has_metric}
+    counted = Counter(item.kind for item in troubles.items(situation) if item.needs_somebody)
     needs = "How many problems `premblyd status` lists, by kind."
     yield Family("premblyd_needs_attention", needs, kinds | counted, ("kind",))
 

@@ -10,7 +10,7 @@ from premblyd.config.hooks import CommandHook, Hook, ShellHook
 from premblyd.config.models import Config, named
 from premblyd.features.watch.settings import ALERTS, Alert, kinds
 from premblyd.ground import jsontext, times
-from premblyd.record.troubles.trouble import MARKS, Item
+from premblyd.record.told import MARKS, Item
 from premblyd.run.invocation import Invocation
 
 

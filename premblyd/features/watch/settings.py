@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
+from premblyd import record
 from premblyd.config.hooks import HttpHook, ProxyValue, WithHook
 from premblyd.config.keys import Section, used_twice
 from premblyd.config.secrets import Secret, shaped
@@ -20,6 +21,7 @@ from premblyd.config.values import (
     duration_ms,
     duration_text,
 )
+from premblyd.feature import added
 
 MINUTE_MS = 60_000
 # What is appended behind a # would not be sent: /fail would be a heartbeat.
@@ -47,10 +49,7 @@ class Trigger:
 
 def kinds() -> dict[str, str]:
     """Return the kinds of trouble that an alert can be for, each with what it means."""
-    # Here, as a configuration without alerts needs no table of troubles.
-    from premblyd.record.troubles import table
-
-    return {row.kind: row.means for row in table.TROUBLES if row.means}
+    return dict([*record.TROUBLES, *added("__init__", "TROUBLES")])
 
 
 def _trigger(value: Any) -> Trigger:

@@ -21,7 +21,7 @@ from premblyd.ground.errors import PremblydError, StoreUnavailableError
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
-from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation
+from premblyd.record.told import MAX_ITEMS, Item, Situation
 from premblyd.run.kinds import Runners
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Statement, Transaction, param
@@ -58,9 +58,9 @@ class Troubles:
     def can_tell_that_over(self, kind: str) -> bool:
         """Return whether an absent problem of `kind` has ended: some kinds only get old, and
         nothing is known while the record can't be read."""
-        from premblyd.record.troubles import table
+        from premblyd.record import troubles
 
-        [row] = [row for row in table.TROUBLES if row.kind == kind]
+        [row] = [row for row in troubles.table() if row.kind == kind]
         is_known = self.is_read or not row.reads_record
         return row.passes and is_known and (kind != "silent" or self.can_store)
 
@@ -93,11 +93,11 @@ def find(
 def _find_items(settings: Config, situation: Situation) -> Troubles:
     # Here, as a daemon without alerts need not read the record, and the code for that takes a tenth
     # of a start.
-    from premblyd.record.troubles import table
+    from premblyd.record import troubles
 
     return Troubles(
         items={
-            trigger: table.items(
+            trigger: troubles.items(
                 replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
                 kinds=[trigger.kind],
             )

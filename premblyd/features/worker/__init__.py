@@ -8,3 +8,4 @@ worker.halted             error    action reason
 worker.resumed            info     action
 """,
 )
+TROUBLES = (("halted", "an action's worker processes can't start, or have said abort"),)

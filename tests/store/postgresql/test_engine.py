@@ -12,7 +12,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from premblyd.features.postgresql import troubles
 from premblyd.features.postgresql.engine import TRIES
 from premblyd.features.postgresql.failures import plain
 from premblyd.ground.databases import Server
@@ -20,8 +19,8 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery, add_event
 from premblyd.queue.register import Hosts
-from premblyd.record.troubles import table
-from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.record import troubles
+from premblyd.record.told import Item, Situation
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Transaction
 from tests.support import postgresql
@@ -408,7 +407,7 @@ def open_transaction(store: Store, isolation: str) -> Iterator[int]:
 
 def snapshots(store: Store) -> list[Item]:
     with closing(connect_read_only(store.place)) as record:
-        return table.items(Situation(record=record, now_ms=NOW_MS), kinds=["snapshot"])
+        return troubles.items(Situation(record=record, now_ms=NOW_MS), kinds=["snapshot"])
 
 
 def test_it_is_told_with_its_program_and_how_to_end_it_if_it_holds_a_snapshot(

@@ -8,7 +8,7 @@ import pytest
 
 from premblyd.features.asking.answering import NewAnswer, add_answer
 from premblyd.features.asking.awaited import AwaitedQueue, lock_name
-from premblyd.features.keeping import eventless, holds
+from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.retention import Remover, Walk
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
@@ -47,7 +47,7 @@ def note_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(
             each, Walk(Removed.RECORD), None
         ),
-        lambda each: eventless.remove(each, 0, 0, PERIODS, NOW_MS),
+        lambda each: removing.remove_eventless(each, 0, 0, PERIODS, NOW_MS),
         *Operator(actor="ada").add([1], "crm", 3, NOW_MS),
     ],
 )

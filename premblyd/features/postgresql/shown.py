@@ -1,21 +1,25 @@
-"""Troubles of servers and hosts: a transaction stays open, a host is away or lost."""
+"""What people are told of servers and hosts."""
 
 from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.config.values import duration_text
 from premblyd.features.postgresql import hostlist
+from premblyd.features.postgresql.hostlist import KnownHost
+from premblyd.features.postgresql.settings import HOSTS
 from premblyd.ground import times
+from premblyd.ground.databases import Server
 from premblyd.ground.words import counted, duration
 from premblyd.record import queries
-from premblyd.record.troubles.trouble import Item, Situation, Target, largest, trouble
+from premblyd.record.told import Family, Item, Part, Situation, Target, largest, trouble
 from premblyd.store.states import LOST
 from premblyd.store.tables import Host
 
 SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
 
 
-@trouble(means="a transaction keeps the PostgreSQL server from cleaning up", reminds=True)
+@trouble(reminds=True)
 def snapshot(situation: Situation) -> Iterator[Item]:
     """Yield that somebody's transaction keeps a server from cleaning up."""
     oldest = situation.database.oldest_transaction(SNAPSHOT_MS)
@@ -31,7 +35,7 @@ def snapshot(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(means="another host that shares the database was lost, or deliveries wait for one")
+@trouble()
 def host(situation: Situation) -> Iterator[Item]:
     """Yield what waits for hosts that are away, and hosts that died and have not come back, where
     several share a database."""
@@ -87,5 +91,45 @@ def waited_for(situation: Situation) -> set[str]:
     return {each.action for each in hostlist.waited_for(situation.database)}
 
 
+def _alive(situation: Situation) -> list[KnownHost]:
+    is_file = situation.path is not None
+    return [] if is_file else hostlist.alive(situation.database, situation.now_ms)
+
+
+def _lines(situation: Situation) -> Iterator[str]:
+    for host in _alive(situation):
+        since = times.for_people(host.started_at_ms)
+        yield (
+            f"Host {host.name}: premblyd {host.version} since {since} UTC, hooks running:"
+            f" {host.running}."
+        )
+
+
+def reminders(situation: Situation) -> Iterator[str]:
+    """Yield the hosts for which another time than here makes one count as lost."""
+    settings = situation.settings
+    if settings is None or not isinstance(settings.database, Server):
+        return
+    own = HOSTS.of(settings)
+    for host in hostlist.alive(situation.database, situation.now_ms):
+        if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
+            yield (
+                f"lost_after is {duration_text(own.lost_after_ms)} here, and"
+                f" {duration_text(host.lost_after_ms)} on {host.name}: each counts as lost"
+                " after its own. Set one value for all hosts, and restart them"
+            )
+
+
+def of_hosts(situation: Situation) -> Iterator[Family]:
+    """Yield how many work; on a file that is this daemon."""
+    is_file = situation.path is not None
+    alive = 1 if is_file else len(hostlist.alive(situation.database, situation.now_ms))
+    told = "Daemons that work on the database: this one, and on PostgreSQL others."
+    yield Family("premblyd_hosts_alive", told, alive)
+
+
+REMINDERS = (reminders,)
+STATUS = (Part("hosts", _alive, _lines, nothing=[], is_first=True),)
+FAMILIES = (of_hosts,)
 TROUBLES = (snapshot, host)
 NOT_LATE = (waited_for,)

@@ -1,15 +1,16 @@
-"""What a row of the table of troubles is, what it looks at, and what it tells people."""
+"""What people are told of the record, and by which rows: troubles, lines of `check` and `status`,
+metrics, and what features tell of an event. All but metrics look at a `Situation`."""
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from premblyd.config.models import Config
-from premblyd.config.values import DISK_PERCENT
+from premblyd.config.values import DISK_PERCENT, Listen
 from premblyd.ground.times import DAY_MS, HOUR_MS
 from premblyd.store.engine import Database
 
@@ -129,7 +130,6 @@ class Trouble:
 
     kind: str
     ask: Callable[[Situation], Iterator[Item]]
-    means: str = ""  # for who chooses what alerts are for; empty: none can be for it
     needs_nobody: tuple[str, str] = ("", "")  # how notices are counted: `event`, `events`
     reads_record: bool = True
     passes: bool = True  # False: it has happened, so that it is told no more does not end it
@@ -145,3 +145,56 @@ def trouble(**about: Any) -> Callable[[Callable[[Situation], Iterator[Item]]], T
 def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return the names and their counts, the highest first."""
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric of the record by its name, as Prometheus has it, and its values by their labels, or
+    its one value. No label is what a sender chose."""
+
+    name: str
+    help: str
+    values: Mapping[Any, float] | float
+    labels: tuple[str, ...] = ()
+    is_counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a feature adds: under `key` for programs what `read` returns, or `nothing` where the
+    record can't be read; and for people, lines."""
+
+    key: str
+    read: Callable[[Situation], Any]
+    lines: Callable[[Situation], Iterable[str]]
+    nothing: Any = None
+    is_first: bool = False  # it is said before what needs attention
+
+
+class Block(NamedTuple):
+    """Lines for the terminal, below their title, with `more` beside it."""
+
+    title: str
+    more: str = ""
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a feature tells beside what the core shows: `values` by their names in JSON, `sentences`
+    for people, and for the terminal alone `lines` and `blocks`, as pages have more to say."""
+
+    values: Mapping[str, Any]
+    sentences: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    blocks: Sequence[Block] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The configuration that `check` looks at, for warnings. `taken`: why nobody can listen at an
+    address, as far as that can be known."""
+
+    settings: Config
+    path: Path
+    taken: Callable[[Listen], Sequence[str]]

@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from premblyd.cli.check import PLACEHOLDER, Checked
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.config.secrets import SecretPlaces
+from premblyd.config.values import PLACEHOLDER
 from premblyd.ground.expressions import ExpressionError
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
+from premblyd.record.told import Checked
 
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
 # A part of a path with under 16 letters and digits in a row, or with letters alone.
@@ -212,3 +213,6 @@ def _samples(endpoints: Iterable[Endpoint]) -> Iterator[Webhook]:
 def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     """Return what `verified_by` can be for webhooks to these endpoints."""
     return tuple(f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys)
+
+
+WARNINGS = (warnings,)

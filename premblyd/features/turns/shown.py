@@ -1,18 +1,20 @@
-"""The trouble of `order`: a dead delivery keeps others waiting."""
+"""What people are told of `once` and `order`."""
 
 from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.config.models import Config
+from premblyd.features.turns.settings import ONCE, ORDER
 from premblyd.ground.words import counted
 from premblyd.record import queries
-from premblyd.record.troubles.trouble import Item, Situation, Target, largest, trouble
+from premblyd.record.told import Item, Situation, Target, largest, trouble
 from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery
 
 
-@trouble(means="deliveries wait for a dead one: order, with then: wait")
+@trouble()
 def blocked(situation: Situation) -> Iterator[Item]:
     """Yield references of which nothing runs, as a dead delivery is before them (`order`)."""
     for action, count in largest(_blocking(situation.database)):
@@ -41,4 +43,13 @@ def _blocking(database: Database) -> dict[str, int]:
     return {str(action): count for action, count in queries.tuples(database, query)}
 
 
+def promises(settings: Config) -> Iterator[str]:
+    """Yield the actions that have them."""
+    if names := [action.name for action in settings.actions if ONCE.of(action)]:
+        yield f"Once for each reference and outcome: {', '.join(names)}."
+    if names := [action.name for action in settings.actions if ORDER.of(action)]:
+        yield f"In the order of receipt for each reference: {', '.join(names)}."
+
+
+PROMISES = (promises,)
 TROUBLES = (blocked,)

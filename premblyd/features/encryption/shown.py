@@ -1,19 +1,17 @@
-"""The trouble of encrypted databases: a change of the key was interrupted."""
+"""What people are told of the database's key."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
+from premblyd.config.models import Config
 from premblyd.features.encryption.settings import ENCRYPTION
 from premblyd.ground import databases
-from premblyd.record.troubles.trouble import Item, Situation, trouble
+from premblyd.ground.databases import key_of
+from premblyd.record.told import Item, Situation, trouble
 
 
-@trouble(
-    means="a change of the database's key was interrupted",
-    reads_record=False,
-    has_metric=False,
-    reminds=True,
-)
+@trouble(reads_record=False, has_metric=False, reminds=True)
 def key(situation: Situation) -> Iterator[Item]:
     """Yield that a key is there which was to be the next one of an encrypted database."""
     encryption = situation.settings and ENCRYPTION.of(situation.settings)
@@ -26,4 +24,13 @@ def key(situation: Situation) -> Iterator[Item]:
         )
 
 
+def promises(settings: Config) -> Iterator[str]:
+    """Yield whether the record is encrypted, where it can be."""
+    if key := key_of(settings.database):
+        yield f"The record is encrypted. Without {key} it and its copies are lost: copy the key."
+    if isinstance(settings.database, Path):
+        yield "The record and its copies are not encrypted (no `encryption`)."
+
+
+PROMISES = (promises,)
 TROUBLES = (key,)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from premblyd.cli.check import LOOPBACK, Checked, taken
+from premblyd.config.values import LOOPBACK
 from premblyd.features.console.settings import CONSOLE
+from premblyd.record.told import Checked
 
 
 def warnings(checked: Checked) -> Iterator[str]:
@@ -18,10 +19,7 @@ def warnings(checked: Checked) -> Iterator[str]:
             " its pages and take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
             " behind a proxy with TLS"
         )
-    if checked.is_known:
-        yield from (
-            f"the console can't start: {why}" for why in taken(console.listen, checked.daemon)
-        )
+    yield from (f"the console can't start: {why}" for why in checked.taken(console.listen))
 
 
 WARNINGS = (warnings,)

@@ -1,13 +1,21 @@
-"""Troubles of events and deliveries: the wallet is empty, no event comes, requests are refused, a
-code is new; deliveries are late, failing or dead.
+"""Troubles: everything that needs an operator, for `status`, `check`, the console, alerts and
+metrics. A table, of the core's and of features'.
 
-What a feature knows of them is in its troubles.py, as functions: of which actions it is told
-otherwise why they are late (NOT_LATE), and of those without a success how many attempts failed
-(FAILURES)."""
+To add one, write its question here, or in a feature's shown.py: `@trouble()` makes a row of it, for
+the TROUBLES there. And say in the `__init__.py` beside it what it means. Questions must be quick
+beside a million events, so they ask indexes and roll-ups, and count no event.
 
-from collections.abc import Iterator
+Features also say of which actions they tell otherwise why they are late (NOT_LATE), and how many
+attempts of those without a success have failed (FAILURES)."""
 
-from peewee import fn
+import functools
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+from peewee import JOIN, fn
 
 from premblyd.feature import added
 from premblyd.ground import times
@@ -15,11 +23,21 @@ from premblyd.ground.privacy import is_code
 from premblyd.ground.times import HOUR_MS
 from premblyd.ground.words import counted
 from premblyd.prembly.payload import CODES
+from premblyd.queue.jobs import LACKS
 from premblyd.queue.rejections import ConnectionFault
 from premblyd.record import events, queries, standing
-from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
+from premblyd.record.told import (
+    MAX_ITEMS,
+    Item,
+    Severity,
+    Situation,
+    Target,
+    Trouble,
+    largest,
+    trouble,
+)
 from premblyd.store.states import AttemptOutcome
-from premblyd.store.tables import Attempt, Delivery, Event, Rejection
+from premblyd.store.tables import Attempt, Delivery, Event, Host, Rejection
 
 BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
@@ -45,10 +63,10 @@ LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
 FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
 
-@trouble(means="deliveries are overdue")
+@trouble()
 def late(situation: Situation) -> Iterator[Item]:
     overdue = standing.overdue_of(situation.database, situation.now_ms - LATE_MS)
-    for ask in added("troubles", "NOT_LATE"):
+    for ask in added("shown", "NOT_LATE"):
         for action in ask(situation):
             overdue.pop(action, None)
     for action, count in largest({action: late.count for action, late in overdue.items()}):
@@ -64,7 +82,7 @@ def late(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(means="an action keeps failing")
+@trouble()
 def failing(situation: Situation) -> Iterator[Item]:
     """Yield actions whose last attempts all failed, save those that make none any more."""
     resting = standing.at_rest(situation.database, situation.now_ms)
@@ -102,14 +120,14 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
             succeeded.add(action)
         elif outcome in FAILED and action not in succeeded:
             failures[action] = failures.get(action, 0) + 1
-    for ask in added("troubles", "FAILURES"):
+    for ask in added("shown", "FAILURES"):
         for action, count in ask(situation).items():
             if action not in succeeded:
                 failures[action] = max(count, failures.get(action, 0))
     return {action: count for action, count in failures.items() if count >= FAILING}
 
 
-@trouble(means="deliveries gave up")
+@trouble()
 def dead(situation: Situation) -> Iterator[Item]:
     settings = situation.settings
     configured = None if settings is None else {action.name for action in settings.actions}
@@ -128,7 +146,7 @@ def dead(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(means="no event came for a duration: silent: 6h", has_metric=False)
+@trouble(has_metric=False)
 def silent(situation: Situation) -> Iterator[Item]:
     """Yield that nothing came from Prembly, while it could be stored."""
     if situation.silent_ms is None or situation.store_error is not None:
@@ -145,7 +163,7 @@ def silent(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(means="many requests were refused", passes=False)
+@trouble(passes=False)
 def rejections(situation: Situation) -> Iterator[Item]:
     since_ms = situation.now_ms - HOUR_MS
     query = (
@@ -163,9 +181,7 @@ def rejections(situation: Situation) -> Iterator[Item]:
             )
 
 
-@trouble(
-    means="a response code that Prembly does not document came for the first time", passes=False
-)
+@trouble(passes=False)
 def new_code(situation: Situation) -> Iterator[Item]:
     """Yield codes that Prembly does not document and that the record has for the first time."""
     found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)
@@ -206,7 +222,7 @@ WHERE code IS NOT NULL LIMIT ?
 """
 
 
-@trouble(means="your Prembly wallet is empty (code 03)")
+@trouble()
 def wallet(situation: Situation) -> Iterator[Item]:
     """Yield code 03, unless a verification was paid for after it."""
     query = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
@@ -234,4 +250,176 @@ def wallet(situation: Situation) -> Iterator[Item]:
     )
 
 
-TROUBLES = (wallet, late, failing, dead, silent, rejections, new_code)
+LAST_STARTS = 2000  # of all actions: where those are looked for that could not start
+LACKING_MS = 60_000  # since then: a runner tells it each 25 s
+_FEWER = "or let fewer hooks run at once (`concurrency`)"
+_MORE_OF = {
+    what: f"Raise `{limit}` of the service (`sudo systemctl edit premblyd`, then restart it),"
+    f" {_FEWER}."
+    for what, limit in {
+        "file descriptors": "LimitNOFILE",
+        "processes": "TasksMax",
+        "threads": "TasksMax",
+        "memory": "MemoryMax",
+    }.items()
+}
+_LOG = "sudo journalctl -u premblyd -n 50"
+_WEBHOOKS: defaultdict[int | None, str] = defaultdict(
+    lambda: "Webhooks are answered 503, and hooks wait.",
+    {
+        200: "The daemon reaches it, and stores webhooks.",
+        0: "The daemon does not answer its health check.",
+        None: "It is not known how webhooks are answered.",
+    },
+)
+
+
+@trouble(reads_record=False, has_metric=False)
+def daemon(situation: Situation) -> Iterator[Item]:
+    if situation.missing_on is not None:
+        root = "sudo " if situation.is_managed else ""
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"No daemon runs on {situation.missing_on}: webhooks are not answered.",
+            remedy=f"Start it. If it does not start: `{root}premblyd check`.",
+            command="sudo systemctl start premblyd" if situation.is_managed else "premblyd serve",
+        )
+
+
+@trouble(reads_record=False)
+def database(situation: Situation) -> Iterator[Item]:
+    """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
+    remedy = "The log says why: a full disk, a database that somebody has locked or moved."
+    if situation.store_error is not None:
+        text = f"The database can't store webhooks: {situation.store_error}. They are answered 503."
+        remedy = (
+            "Prembly sends most webhooks only once. Free disk space, or restore access to the"
+            " database."
+        )
+    elif situation.unreadable is not None:
+        text = f"{situation.unreadable.rstrip('.')}. {_WEBHOOKS[situation.health]}"
+        remedy = (
+            "Fix that; no restart is needed. Then ask for what was sent in the meantime:"
+            " `premblyd reconcile --store`."
+        )
+    elif situation.health == 0:
+        text = "The daemon can't store webhooks now: it does not answer its health check."
+    elif situation.health not in (200, None):
+        text = f"The daemon can't store webhooks now: its health check says {situation.health}."
+    else:
+        return
+    yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
+
+
+@trouble(reads_record=False)
+def disk(situation: Situation) -> Iterator[Item]:
+    if situation.path is None:
+        return
+    folder, percent = situation.path.absolute().parent, situation.disk_percent
+    try:
+        space = os.statvfs(folder)
+    except OSError:
+        return
+    used = space.f_blocks - space.f_bfree
+    usable = used + space.f_bavail
+    used_percent = -(-100 * used // usable) if usable else 100  # as df has it: rounded up
+    if used_percent >= percent:
+        is_urgent = used_percent >= (percent + 100) / 2
+        free_mib = space.f_bavail * space.f_frsize >> 20
+        yield Item(
+            severity=Severity.URGENT if is_urgent else Severity.WARNING,
+            text=f"The database's disk is {used_percent} % full: {free_mib:,} MiB are free.",
+            remedy="Free disk space. On a full disk webhooks are answered 503, and Prembly sends"
+            " most only once.",
+            command=f"df -h {folder}",
+        )
+
+
+@trouble()
+def lacking(situation: Situation) -> Iterator[Item]:
+    """Yield what machines lack, so that no hook could start for all the time that a runner tries
+    it."""
+    last = Attempt.select(Attempt.worker, Attempt.error, Attempt.finished_at_ms)
+    last = last.order_by(Attempt.id.desc()).limit(LAST_STARTS).alias("last")
+    query = (
+        Attempt.select(last.c.error, Host.name, fn.COUNT(last.c.error))
+        .from_(last)
+        .join(Host, JOIN.LEFT_OUTER, on=(Host.worker == last.c.worker))
+        .where(
+            last.c.finished_at_ms >= situation.now_ms - LACKING_MS,
+            last.c.error.startswith(LACKS),
+        )
+        .group_by(last.c.error, Host.name)
+        .order_by(last.c.error, Host.name)
+    )
+    for error, host, count in queries.tuples(situation.database, query):
+        where = f" on {host}" if host and situation.path is None else ""
+        yield Item(
+            text=f"Hooks could not start{where} for 20 seconds or more: {error}. They are retried,"
+            " and use up no attempts.",
+            remedy=_MORE_OF.get(error.removeprefix(LACKS), "The log says more (daemon.waits)."),
+            command=_LOG,
+            target=Target(page="deliveries", state="pending"),
+            about=f"{error.removeprefix(LACKS)}{where}",
+            count=count,
+        )
+
+
+_OF_CORE = (
+    *(daemon, database, disk, lacking),
+    *(wallet, late, failing, dead, silent, rejections, new_code),
+)
+
+
+@functools.cache
+def table() -> tuple[Trouble, ...]:
+    """Return all rows. Features' files import this one, so they are asked later."""
+    return (*_OF_CORE, *added("shown", "TROUBLES"))
+
+
+def items(situation: Situation, *, kinds: Collection[str] | None = None) -> list[Item]:
+    """Return what there is, the gravest first; with `kinds`, only what is of these. Raise
+    StoreUnreadableError when the record can't be read."""
+    found = [
+        replace(item, kind=row.kind, command=item.command or item.target.command(situation.now_ms))
+        for row in table()
+        if kinds is None or row.kind in kinds
+        if situation.record is not None or not row.reads_record
+        for item in islice(row.ask(situation), MAX_ITEMS)
+    ]
+    return sorted(found, key=lambda item: -item.severity)
+
+
+def reminders(situation: Situation) -> list[Item]:
+    """Return what `check` tells, too."""
+    return items(situation, kinds=[row.kind for row in table() if row.reminds])
+
+
+def for_people(items: Iterable[Item]) -> list[Item]:
+    """Return what needs somebody, one for a cause: that an action fails stands with its dead
+    deliveries."""
+    grave = [item for item in items if item.needs_somebody]
+    failing = {item.subject: item.text for item in grave if item.kind == "failing"}
+    dead = {item.subject for item in grave if item.kind == "dead"}
+    return [
+        replace(item, text=f"{item.text} {failing[item.subject]}")
+        if item.kind == "dead" and item.subject in failing
+        else item
+        for item in grave
+        if not (item.kind == "failing" and item.subject in dead)
+    ]
+
+
+def needs_nobody(items: Iterable[Item]) -> str:
+    """Return in one line what of `items` needs nobody: `12 events matched no action (codes 00,
+    missing). Nothing to do.` Nothing if there is nothing."""
+    parts = []
+    for row in table():
+        if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
+            subjects = [item.subject for item in its if item.subject]
+            codes = ", ".join(subjects)
+            is_of_codes = any(item.target.code is not None for item in its)
+            word = "" if not is_of_codes else "code " if len(subjects) == 1 else "codes "
+            about = f" ({word}{codes})" if subjects else ""
+            parts.append(counted(sum(item.count for item in its), *row.needs_nobody) + about)
+    return f"{'; '.join(parts)}. Nothing to do." if parts else ""

@@ -8,25 +8,20 @@ from peewee import fn
 
 from premblyd.config.routing import Routing
 from premblyd.features.statistics import statistics
-from premblyd.features.statistics.rolled import rolled_code
-from premblyd.features.statistics.rollups import hour_of
+from premblyd.features.statistics.rollups import hour_of, rolled_code
 from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.words import counted
 from premblyd.prembly import samples
 from premblyd.record import queries
-from premblyd.record.troubles.events import FAILED, code_filter, named
-from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
+from premblyd.record.told import Item, Severity, Situation, Target, largest, trouble
+from premblyd.record.troubles import FAILED, code_filter, named
 from premblyd.store.states import AttemptOutcome
 from premblyd.store.tables import Delivery, Event
 
 LAST_TRIED = 500  # events: where those of `premblyd send` are looked for
 
 
-@trouble(
-    means="events matched no action",
-    passes=False,
-    needs_nobody=("event matched no action", "events matched no action"),
-)
+@trouble(passes=False, needs_nobody=("event matched no action", "events matched no action"))
 def unmatched(situation: Situation) -> Iterator[Item]:
     query = (
         EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))

@@ -1,14 +1,17 @@
-"""The trouble of alerts: one was not sent, so that nobody was told."""
+"""What people are told of alerts and check-ins."""
 
 from collections.abc import Iterator
 
-from premblyd.features.watch.settings import ALERTS
+from premblyd.config.hooks import lacks_program
+from premblyd.config.models import Config
+from premblyd.config.values import duration_text
+from premblyd.features.watch.settings import ALERTS, CHECKIN
 from premblyd.features.watch.tables import Alert
 from premblyd.record import queries
-from premblyd.record.troubles.trouble import Item, Situation, trouble
+from premblyd.record.told import Checked, Item, Situation, trouble
 
 
-@trouble(means="another alert could not be sent")
+@trouble()
 def alert(situation: Situation) -> Iterator[Item]:
     """Yield alerts whose last hook failed, so that nobody was told."""
     query = Alert.select(Alert.name, Alert.error, Alert.output).where(
@@ -28,4 +31,21 @@ def alert(situation: Situation) -> Iterator[Item]:
         )
 
 
+def promises(settings: Config) -> Iterator[str]:
+    """Yield who is told of what, and how often."""
+    for alert in ALERTS.of(settings):
+        triggers = ", ".join(map(str, alert.on))
+        yield f"Alert {alert.name}: {triggers}; repeated at most every {alert.every}."
+    if (checkin := CHECKIN.of(settings)) is not None:
+        yield f"Sends a check-in every {duration_text(checkin.every_ms)}."
+
+
+def warnings(checked: Checked) -> Iterator[str]:
+    """Yield the alerts whose program is not there."""
+    for alert in ALERTS.of(checked.settings):
+        yield from lacks_program(f"alert {alert.name}", alert.hook)
+
+
+PROMISES = (promises,)
+WARNINGS = (warnings,)
 TROUBLES = (alert,)

@@ -7,13 +7,13 @@ from premblyd.features.backup.tables import BackupFolder
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.record import queries
-from premblyd.record.troubles.trouble import Item, Situation, trouble
+from premblyd.record.told import Item, Situation, trouble
 from premblyd.store.tables import OperatorAction
 
 COPY_AGE_MS = 3 * DAY_MS
 
 
-@trouble(means="a backup failed, or a folder has had no new copy for three days")
+@trouble()
 def backup(situation: Situation) -> Iterator[Item]:
     """Yield the folders where the last backup failed, or that have had no new copy for days."""
     row = BackupFolder
@@ -32,7 +32,7 @@ def backup(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(means="a copy was put in the place of the database")
+@trouble()
 def restored(situation: Situation) -> Iterator[Item]:
     """Yield that a copy was put in the place of the database: what came since it was made is not
     there."""

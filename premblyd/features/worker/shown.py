@@ -8,7 +8,7 @@ from peewee import fn
 from premblyd.features.worker.tables import Halt
 from premblyd.ground import times
 from premblyd.record import queries
-from premblyd.record.troubles.trouble import Item, Situation, Target, trouble
+from premblyd.record.told import Item, Situation, Target, trouble
 from premblyd.store.states import HaltReason
 from premblyd.store.tables import Host
 
@@ -26,7 +26,7 @@ _GO_ON = {
 }
 
 
-@trouble(means="an action's worker processes can't start, or have said abort")
+@trouble()
 def halted(situation: Situation) -> Iterator[Item]:
     """Yield actions whose worker processes take nothing, on hosts that are at work."""
     for action, host, reason, since_ms in _halts(situation):

@@ -1,1 +1,0 @@
-"""Troubles: what needs an operator. Each kind is a row of one table."""
