@@ -11,3 +11,5 @@ COMMANDS = (
         interrupted="The record is whole. Run the same command again.",
     ),
 )
+
+OCCURRENCES = ("daemon.key_changing warning key remedy",)

@@ -1,5 +1,7 @@
 """What makes a daemon one of several hosts."""
 
+from typing import Any
+
 from premblyd.config.models import Config
 from premblyd.features.postgresql.membership import Membership
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
@@ -12,4 +14,9 @@ def about(settings: Config) -> AboutHost:
     return AboutHost(name=hosts.name_value, lost_after_ms=hosts.lost_after_ms)
 
 
-HOSTS, MEMBERS = (about,), (Membership,)
+def member(*parts: Any, backend: Any, **more: Any) -> Membership:
+    """Return a daemon's part among those on its database."""
+    return Membership(*parts, backend.beacon(), **more)
+
+
+HOSTS, MEMBERS = (about,), (member,)
