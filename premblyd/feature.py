@@ -7,7 +7,8 @@ none of those that it does not need:
     commands.py   COMMANDS: what an operator types (`Command`)
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
                   what is wrong between values of the file; ADDRESSES, NAMED_ADDRESSES: how it opens
-                  a database file (`Config.database`, `--database`); LOGS_REFERENCES: whether the
+                  a database file (`Config.database`, `--database`); INIT_OPTIONS: of
+                  `premblyd init`; LOGS_REFERENCES: whether the
                   log may name verifications. And models of its hooks: to be defined is enough for
                   them (config/hooks.py)
     sample.yaml, sample_keys.yaml, sample_actions.yaml
