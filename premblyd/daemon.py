@@ -159,16 +159,15 @@ class Daemon:
 
     def _member(self, hosts: Hosts, own: Identity, about: AboutHost) -> Member:
         """Return what knows of other daemons, where there may be others."""
-        beacon = self._backend.beacon()
-        if beacon is None or not isinstance(self._clock, SharedClock):
+        if not self._backend.is_shared:
             return Member(hosts, self._queue, self._clock)
         [make_member] = added("daemon", "MEMBERS")
         member: Member = make_member(
             hosts,
             self._queue,
             own,
-            beacon,
-            self._clock,
+            backend=self._backend,
+            clock=self._clock,
             lost_after_s=about.lost_after_ms / 1000,
             is_named=about.name is not None,
             wake=self._wake_dispatcher,

@@ -7,11 +7,9 @@ the record reminds (REMINDERS).
 
 import contextlib
 import dataclasses
-import os
 import re
-import secrets
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +18,7 @@ from premblyd import feature, presence
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.hooks import lacks_program
+from premblyd.config.keys import InitOption
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
@@ -27,7 +26,6 @@ from premblyd.config.values import Listen
 from premblyd.feature import added
 from premblyd.ground import times
 from premblyd.ground.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
-from premblyd.ground.newfile import new_file
 from premblyd.presence import Presence
 from premblyd.receive import listening
 from premblyd.record import troubles
@@ -46,43 +44,44 @@ Then:
   {premblyd} serve --config {quoted}
 To use it for every command: export PREMBLYD_CONFIG={whole}"""
 
-STATE_FOLDER = Path("/var/lib/premblyd")  # where the template has the database
-ADD_KEY = (
-    "Stop the daemon, write this into it, and run `premblyd record encrypt`:\n"
-    "encryption: {key: {file: database.key}}"
-)
 # What features add within the core's sample, and before which of its lines.
 _ADDED = {"keys": "#     # attempts counts", "actions": "\n# Below is what few need"}
-_ENCRYPTION = ("# encryption:", "#   key: {file: database.key}")
 NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
 
 
+def _options() -> Iterator[InitOption]:
+    return added("settings", "INIT_OPTIONS")
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    for each in _options():
+        command = click.option(f"--{each.name}", is_flag=True, help=each.help)(command)
+    return command
+
+
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-@click.option(
-    "--encryption",
-    is_flag=True,
-    help="Have the database encrypted, with a key in DIR/database.key; it is made if missing.",
-)
-def init(folder: Path, *, encryption: bool) -> None:
+@_with_options
+def init(folder: Path, **chosen: bool) -> None:
     """Writes DIR/premblyd.yaml (default: here). An existing file is never overwritten."""
     path = folder / "premblyd.yaml"
+    options = [each for each in _options() if chosen[each.name]]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if encryption:
-            _make_key(folder)
+        for option in options:
+            click.echo(option.make(folder))
         with path.open("x", encoding="utf-8") as file:
             path.chmod(0o640)  # keys may be put into it
             text = _sample()
-            for line in _ENCRYPTION if encryption else ():
+            for line in (line for option in options for line in option.lines):
                 text = text.replace(line, line.removeprefix("# "))
             file.write(text)
     except FileExistsError:
         if not folder.is_dir():
             raise PremblydError(f"{folder} is a file, not a folder.") from None
         told = f"{path} already exists; it was not changed."
-        raise PremblydError(f"{told} {ADD_KEY}" if encryption else told) from None
+        raise PremblydError(" ".join([told, *(each.by_hand for each in options)])) from None
     except PermissionError as error:
         raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
@@ -104,24 +103,6 @@ def _sample() -> str:
     for what, behind in _ADDED.items():
         text = text.replace(behind, "".join(found[what]) + behind)
     return "\n".join([text, *found["sections"]])
-
-
-def _make_key(folder: Path) -> None:
-    """Make the key of an encrypted database, if there is none: root gives it to the user whom the
-    database's folder belongs to."""
-    path = folder / "database.key"
-    if os.path.lexists(path):
-        click.echo(f"{path} is there already, and was not changed.")
-        return
-    with new_file(path) as file:
-        if os.geteuid() == 0 and STATE_FOLDER.is_dir():
-            owner = STATE_FOLDER.stat()
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        file.write(f"{secrets.token_hex(32)}\n".encode())
-    click.echo(
-        f"Made the key {path}. Whoever loses it loses the record, and its copies: keep a copy of it"
-        " in another place than those."
-    )
 
 
 @click.command()

@@ -3,6 +3,7 @@ file; `ACTION_KEYS`, keys of an action; `MISTAKES`, what it says of values that 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from premblyd.config import yamltext
@@ -52,6 +53,19 @@ class Section(_Key[T]):
 def value_of(name: str, model: Config | Action, default: Any = None) -> Any:
     """Return the value of a feature's key, for who goes on without that feature: then `default`."""
     return getattr(model, name, default)
+
+
+@dataclass(frozen=True, slots=True)
+class InitOption:
+    """An option of `premblyd init`. `lines`: of the sample, which count then. `make`: makes in the
+    folder what they name, and returns what people are told of it. `by_hand`: what they do where
+    there is a configuration already."""
+
+    name: str
+    help: str
+    lines: tuple[str, ...]
+    make: Callable[[Path], str]
+    by_hand: str
 
 
 @dataclass(frozen=True, slots=True)

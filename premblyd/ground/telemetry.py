@@ -51,7 +51,6 @@ daemon.let_go             warning  deliveries
 daemon.waits              warning  part lacks
 daemon.listen_ignored     warning  listen used remedy
 daemon.not_published      warning  reason
-daemon.key_changing       warning  key remedy
 config.reloaded           info     endpoints actions
 config.problem            error    problem
 config.reload_refused     error    problems

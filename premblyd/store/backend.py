@@ -3,7 +3,6 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from premblyd.store.beacon import Beacon
 from premblyd.store.engine import Database, Engine, Inspection, Sizes
 
 
@@ -37,9 +36,6 @@ class Backend(Protocol):
     def connect_operator(self) -> Database:
         """Return a connection for a command that writes while daemons run. Raise as
         `connect_read_only`."""
-
-    def beacon(self) -> Beacon | None:
-        """Return what a daemon knows the others by, where there may be others."""
 
     def sizes(self) -> Sizes:
         """Return how large it is. It may read the database, so not in the loop."""

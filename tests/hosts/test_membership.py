@@ -10,11 +10,10 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.features.postgresql import membership
-from premblyd.features.postgresql.membership import Membership
+from premblyd.features.postgresql.membership import Beat, Membership, TimeRead
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.times import SharedClock
 from premblyd.queue.register import Hosts, Sighting
-from premblyd.store.beacon import Beat, TimeRead
 from premblyd.store.engine import Statement
 from tests.support.database import new_place
 from tests.support.hosts import identity

@@ -18,10 +18,10 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from psycopg.errors import LockNotAvailable
 
 from premblyd.features.postgresql.engine import PostgresqlBackend, PostgresqlEngine
+from premblyd.features.postgresql.membership import Beat, TimeRead
 from premblyd.features.postgresql.opening import connect
 from premblyd.features.postgresql.transaction import compiled
 from premblyd.ground.errors import StoreUnavailableError, TableUnavailableError
-from premblyd.store.beacon import Beat, TimeRead
 from premblyd.store.engine import Statement, Transaction
 from tests.sim.disk import Fate, InlineWriter
 from tests.sim.virtual import Crash
@@ -178,7 +178,7 @@ class Writer(InlineWriter):
 
 
 class Beacon:
-    """See store.beacon.Beacon. All hosts have one connection for it, whose statements are
+    """See membership.Beacon. All hosts have one connection for it, whose statements are
     transactions."""
 
     def __init__(self, host: "Host") -> None:

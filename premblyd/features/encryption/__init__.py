@@ -12,3 +12,4 @@ COMMANDS = (
     ),
 )
 TROUBLES = (("key", "a change of the database's key was interrupted"),)
+OCCURRENCES = ("daemon.key_changing warning key remedy",)

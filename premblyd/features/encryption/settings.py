@@ -1,18 +1,22 @@
 """That the SQLite file is encrypted, and where its key is."""
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
-from premblyd.config.keys import Mistake, Section
+from premblyd.config.keys import InitOption, Mistake, Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
 from premblyd.config.values import Model
 from premblyd.ground.databases import EncryptedFile, is_postgresql, read_key
 from premblyd.ground.errors import PremblydError
+from premblyd.ground.newfile import new_file
+
+STATE_FOLDER = Path("/var/lib/premblyd")  # where the template has the database
 
 
 def key_path(value: Any, places: SecretPlaces) -> Path:
@@ -50,6 +54,23 @@ class Encryption(Model):
     key_path: Annotated[Path, PlainValidator(_key_path)] = Field(alias="key")
 
 
+def make_key(folder: Path) -> str:
+    """Make the key of an encrypted database, if there is none: root gives it to the user whom the
+    database's folder belongs to. Return what people are told."""
+    path = folder / "database.key"
+    if os.path.lexists(path):
+        return f"{path} is there already, and was not changed."
+    with new_file(path) as file:
+        if os.geteuid() == 0 and STATE_FOLDER.is_dir():
+            owner = STATE_FOLDER.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(f"{secrets.token_hex(32)}\n".encode())
+    return (
+        f"Made the key {path}. Whoever loses it loses the record, and its copies: keep a copy of it"
+        " in another place than those."
+    )
+
+
 def encrypted(settings: Config, path: Path) -> EncryptedFile | None:
     """Return the database at this path as an encrypted one, if it is to be."""
     encryption = ENCRYPTION.of(settings)
@@ -76,6 +97,16 @@ ENCRYPTION: Section[Encryption | None] = Section(
     "encryption", Encryption | None, None, only_at_start=lambda encryption: encryption
 )
 SECTIONS = (ENCRYPTION,)
+INIT_OPTIONS = (
+    InitOption(
+        "encryption",
+        "Have the database encrypted, with a key in DIR/database.key; it is made if missing.",
+        lines=("# encryption:", "#   key: {file: database.key}"),
+        make=make_key,
+        by_hand="Stop the daemon, write this into it, and run `premblyd record encrypt`:\n"
+        "encryption: {key: {file: database.key}}",
+    ),
+)
 ADDRESSES = (encrypted,)
 NAMED_ADDRESSES = (named,)
 MISTAKES = (of_a_server,)

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import psycopg
 
 from premblyd.features.postgresql.failures import plain
+from premblyd.features.postgresql.membership import Beat, TimeRead
 from premblyd.features.postgresql.opening import SocketCopy, parameters
 from premblyd.features.postgresql.transaction import NOW_MS, Connection, compiled
 from premblyd.ground.databases import Server
 from premblyd.ground.errors import StoreUnavailableError
-from premblyd.store.beacon import Beat, TimeRead
 from premblyd.store.engine import Statement
 
 CHANNEL = "premblyd_due"
@@ -33,7 +33,7 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class PostgresqlBeacon:
-    """See engines.beacon.Beacon."""
+    """See membership.Beacon."""
 
     def __init__(self, server: Server) -> None:
         self._parameters = parameters(server)

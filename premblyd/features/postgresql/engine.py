@@ -167,6 +167,7 @@ class PostgresqlBackend:
         return schema.connect_operator(self.server)
 
     def beacon(self) -> PostgresqlBeacon:
+        """Return what a daemon knows the others by."""
         return PostgresqlBeacon(self.server)
 
     def sizes(self) -> Sizes:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from premblyd.features.postgresql.liveness import Liveness, Observation, SharedTime
 from premblyd.ground import loops
@@ -29,7 +31,7 @@ from premblyd.queue.jobs import Job
 from premblyd.queue.member import Member, OwnClaim
 from premblyd.queue.queue import Queue
 from premblyd.queue.register import BEAT, SIGHTINGS, Hosts, Sighting
-from premblyd.store.beacon import Beacon, TimeRead
+from premblyd.store.engine import Row, Statement
 
 BEATS = 10  # within the time after which a host is lost
 ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
@@ -37,6 +39,51 @@ ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
 # deliveries before it knew, and then ended for good.
 ORPHANS_EVERY_S = 5.0
 AGAIN_S = 0.5  # after the database could not be reached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRead:
+    """What the database's clock said between two times on this machine's monotonic clock."""
+
+    now_ms: int
+    asked_at_s: float
+    answered_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a daemon learns each time that it tells the others it lives."""
+
+    hosts: Sequence[Row]  # what `look` found
+    is_known: bool  # False: the others took this daemon for lost, and ended its row
+    time: TimeRead
+
+
+class Beacon(Protocol):
+    """A daemon's own connection to the database by which it tells others that it lives, and that
+    deliveries are due. It works on the loop, and does not wait for what the writer does.
+
+    All but `close` and `stir` raise StoreUnavailableError when the database can't; the next call
+    connects anew.
+    """
+
+    async def read_time(self) -> TimeRead:
+        """Read the database's clock."""
+
+    async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
+        """Say by `beat` that `worker` lives (`seen_at_ms` is bound too), and `look` at all."""
+
+    async def announce(self) -> None:
+        """Tell the others that deliveries are due."""
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until others announce something, or `stir` is called, at most `timeout_s`. Return
+        whether others have announced something."""
+
+    def stir(self) -> None:
+        """End a wait."""
+
+    async def close(self) -> None: ...
 
 
 class SharedClaim(OwnClaim):

@@ -154,9 +154,6 @@ class SqliteBackend:
     def connect_operator(self) -> Database:
         return opening.connect_operator(self.path, self.key_path)
 
-    def beacon(self) -> None:
-        return None
-
     def sizes(self) -> Sizes:
         real = real_path(self.path)
         return Sizes(
