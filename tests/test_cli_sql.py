@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support import postgresql
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.configuration import configuration

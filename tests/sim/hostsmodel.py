@@ -58,7 +58,7 @@ class HostsModel(Model):
                 host.sim.server_ms - round(BEGINS_S * 1000),
             )
             for delivery, number, action in rows:
-                begins = (delivery, number) in begun or self.actions[action].confirm is not None
+                begins = (delivery, number) in begun or CONFIRM.of(self.actions[action]) is not None
                 self.require(begins, "what is claimed begins, or is due again", d(delivery))
 
     def fenced(self, host: "Host") -> None:

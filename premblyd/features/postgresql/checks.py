@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from premblyd.config.values import duration_text
 from premblyd.features.postgresql import hostlist
-from premblyd.features.postgresql.settings import HOSTS
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import HOSTS, Server
 from premblyd.record.troubles.trouble import Situation
 
 

@@ -14,9 +14,9 @@ def about(settings: Config) -> AboutHost:
     return AboutHost(name=hosts.name_value, lost_after_ms=hosts.lost_after_ms)
 
 
-def member(*parts: Any, backend: Any, **more: Any) -> Membership:
+def member(*, backend: Any, **more: Any) -> Membership:
     """Return a daemon's part among those on its database."""
-    return Membership(*parts, backend.beacon(), **more)
+    return Membership(beacon=backend.beacon(), **more)
 
 
 HOSTS, MEMBERS = (about,), (member,)

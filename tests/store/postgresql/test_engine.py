@@ -15,7 +15,7 @@ import pytest
 from premblyd.features.postgresql import troubles
 from premblyd.features.postgresql.engine import TRIES
 from premblyd.features.postgresql.failures import plain
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery, add_event
