@@ -15,7 +15,7 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.config.routing import Routing
 from premblyd.feature import added
-from premblyd.ground.databases import Server
+from premblyd.ground.databases import OnServer
 from premblyd.ground.loops import Loops
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock, SharedClock
@@ -68,7 +68,7 @@ class Daemon:
     def __init__(self, settings: Config, path: Path) -> None:
         self._settings = self._started_with = settings
         self._path = path
-        shared = isinstance(settings.database, Server)
+        shared = isinstance(settings.database, OnServer)
         self._clock = SharedClock() if shared else Clock()
         self._started_at_ms = self._clock.now_ms()
         self._opened = contextlib.AsyncExitStack()
@@ -163,9 +163,9 @@ class Daemon:
             return Member(hosts, self._queue, self._clock)
         [make_member] = added("daemon", "MEMBERS")
         member: Member = make_member(
-            hosts,
-            self._queue,
-            own,
+            hosts=hosts,
+            queue=self._queue,
+            own=own,
             backend=self._backend,
             clock=self._clock,
             lost_after_s=about.lost_after_ms / 1000,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support import postgresql
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.configuration import configuration
@@ -171,11 +171,11 @@ def test_without_a_question_sqlite3_is_opened_read_only(
     monkeypatch.setenv("PATH", str(tmp_path))
     started: list[Any] = []
 
-    def execv(*line: Any) -> None:
-        started.extend(line)
+    def execve(program: str, line: list[str], environment: dict[str, str]) -> None:
+        started.extend((program, line))
         raise SystemExit(0)
 
-    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(os, "execve", execve)
     assert run("sql", "--config", config).code == 0
     options = ["sqlite3", "-readonly", "-header", "-column"]
     assert started == [f"{tmp_path}/sqlite3", [*options, str(recorded_in(config))]]

@@ -9,7 +9,7 @@ from peewee import Model
 
 from premblyd.features.postgresql import moving as on_server
 from premblyd.features.postgresql.moving import MoveError, Row
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import TryAgainError
 from premblyd.store.tables import Event
 from tests.support.database import by_hand

@@ -19,7 +19,7 @@ import pytest
 from premblyd.features.postgresql import beacon
 from premblyd.features.postgresql import moving as on_server
 from premblyd.features.postgresql.moving import MoveError
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import AlreadyRunningError
 from premblyd.store.connections import backend, connect_operator, connect_read_only
 from tests.support import postgresql

@@ -10,8 +10,8 @@ import pytest
 from premblyd import presence
 from premblyd.config import load
 from premblyd.config.models import Config
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground import procfs
-from premblyd.ground.databases import Server
 from premblyd.presence import Presence
 from premblyd.receive.listening import Listening
 from tests.support.configuration import configuration

@@ -14,18 +14,11 @@ import click
 from premblyd.cli import caller, config_option, json_option
 from premblyd.config import yamltext
 from premblyd.config.load import load_config
-from premblyd.config.models import Config, database_named
+from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces, UnusableFileError, read_bounded
-from premblyd.config.values import When
+from premblyd.config.values import When, sqlite_path
 from premblyd.feature import added
-from premblyd.ground.databases import (
-    DatabaseAddress,
-    EncryptedFile,
-    Server,
-    holds_password,
-    is_plain,
-    is_postgresql,
-)
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile, is_plain
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.words import counted
 from premblyd.prembly.payload import MAX_TEXT_BYTES
@@ -179,21 +172,20 @@ def settings_if_valid(config_path: Path, database: str | None = None) -> Config 
 
 def _database_at(config_path: Path, text: str) -> DatabaseAddress:
     """Return the database of `--database`: a file that is encrypted has the configured key. Raise
-    click.BadParameter for a URL that has a password: every user sees it in the list of
-    processes."""
-    if not is_postgresql(text):
-        path = Path(text.removeprefix("sqlite:///"))
-        named = _database_named_in(config_path)
-        is_encrypted = os.access(path, os.R_OK) and is_plain(path) is False
-        if is_encrypted and isinstance(named, EncryptedFile):
-            return EncryptedFile(path, named.key_path)
-        return path
-    if holds_password(text):
-        raise click.BadParameter(
-            "leave the password out: libpq takes it from PGPASSWORD or ~/.pgpass.",
-            param_hint="--database",
-        )
-    return Server(text)
+    click.BadParameter for what can't be one."""
+    try:
+        for typed in added("settings", "TYPED_ADDRESSES"):
+            address: DatabaseAddress | None = typed(text)
+            if address is not None:
+                return address
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--database") from None
+    path = Path(text.removeprefix("sqlite:///"))
+    named = _database_named_in(config_path)
+    is_encrypted = os.access(path, os.R_OK) and is_plain(path) is False
+    if is_encrypted and isinstance(named, EncryptedFile):
+        return EncryptedFile(path, named.key_path)
+    return path
 
 
 def _database_named_in(config_path: Path) -> DatabaseAddress | None:
@@ -210,15 +202,12 @@ def _database_named_in(config_path: Path) -> DatabaseAddress | None:
             document = yamltext.load(source).data
             if isinstance(document, dict) and "database" in document:
                 folder = config_path.absolute().parent
-                found = database_named(document["database"], folder)
-                if not isinstance(found, Path):
-                    return Server(found)
                 places = SecretPlaces(folder, look_up=False)
-                named = (
-                    address_of(document, found, places)
-                    for address_of in added("settings", "NAMED_ADDRESSES")
-                )
-                return next(filter(None, named), found)
+                for address_of in added("settings", "NAMED_ADDRESSES"):
+                    named: DatabaseAddress | None = address_of(document, places)
+                    if named is not None:
+                        return named
+                return sqlite_path(document["database"], folder)
         except ValueError:  # no YAML, or no database's URL
             continue
     return None

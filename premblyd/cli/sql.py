@@ -19,9 +19,9 @@ from premblyd.cli import config_option, json_option
 from premblyd.cli.common import count_option, database_of, database_option, open_to_read
 from premblyd.cli.printing import print_json, print_table
 from premblyd.ground import words
-from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile
 from premblyd.ground.errors import PremblydError
-from premblyd.store.connections import connect_read_only, opening_key
+from premblyd.store.connections import backend, connect_read_only, opening_key
 from premblyd.store.engine import Database
 
 MOST_ROWS = 1_000_000
@@ -120,9 +120,7 @@ def _exact(value: Any) -> Any:
 
 def _open_shell(place: DatabaseAddress) -> NoReturn:
     """Become the engine's own shell, on the record, read-only."""
-    program = package = "sqlcipher" if isinstance(place, EncryptedFile) else "sqlite3"
-    if isinstance(place, Server):
-        program, package = "psql", "postgresql-client"
+    program, package, arguments, environment = backend(place).shell()
     connect_read_only(place).close()  # tells what is wrong in our words
     found = shutil.which(program)
     if found is None:
@@ -135,16 +133,9 @@ def _open_shell(place: DatabaseAddress) -> NoReturn:
             f"{found} is older than SQLCipher 4, as Debian 12's is, and can't open this record."
             " Give a query: `premblyd sql 'SELECT …'`."
         )
-    if isinstance(place, Server):
-        options = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
-        environment = {**os.environ, "PGOPTIONS": options}
-        if place.password is not None:
-            environment["PGPASSWORD"] = place.password
-        os.execve(found, [program, place.url], environment)
-    opening = ["-readonly", "-header", "-column"]
     if isinstance(place, EncryptedFile):
-        opening += ["-init", f"/dev/fd/{_unlocking(place)}"]
-    os.execv(found, [program, *opening, str(place)])
+        arguments = ["-init", f"/dev/fd/{_unlocking(place)}", *arguments]
+    os.execve(found, [program, *arguments], {**os.environ, **environment})
 
 
 def _is_too_old(sqlcipher: str) -> bool:

@@ -3,13 +3,14 @@
 import difflib
 import functools
 import hashlib
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from premblyd.config import hooks, yamltext
 from premblyd.config.keys import Mistake, Section, mappings, used_twice
@@ -22,7 +23,6 @@ from premblyd.config.secrets import (
 )
 from premblyd.config.values import Model, keys_of
 from premblyd.feature import added
-from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.ground.errors import ConfigError, PremblydError, Problem
 from premblyd.ground.words import listed
 
@@ -37,6 +37,8 @@ def models() -> tuple[type[Config], type[Action]]:
     }
     action = create_model("Action", __base__=Action, **keys)
     sections: dict[str, Any] = {each.name: (each.annotation, each.default) for each in _sections()}
+    for annotation in added("settings", "DATABASE_VALUES"):
+        sections["database_value"] = (annotation, Field(alias="database"))
     sections["actions"] = (tuple[action, ...], ())
     return create_model("Config", __base__=Config, **sections), action
 
@@ -45,17 +47,12 @@ def _sections() -> Iterator[Section[Any]]:
     return added("settings", "SECTIONS")
 
 
-def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
-    """Return the database, and whether there is a password: its value is in no digest."""
-    place = settings.database
-    return place, isinstance(place, Server) and place.password is not None
-
-
 @functools.cache
 def only_at_start() -> Mapping[str, Callable[[Config], object]]:
     """Return what only a start takes up, by the key in the file."""
     sections = {each.name: each.at_start for each in _sections() if each.only_at_start}
-    return {"listen": lambda settings: settings.listen, "database": _database, **sections}
+    core = {name: operator.attrgetter(name) for name in ("listen", "database")}
+    return core | sections
 
 
 def is_secret_of_start(place: str) -> bool:

@@ -5,21 +5,18 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
     Field,
     PlainValidator,
-    PrivateAttr,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 
 from premblyd.config.hooks import WithHook
-from premblyd.config.secrets import KeyValue, Secret, read_if_allowed, secret_places, secrets_in
+from premblyd.config.secrets import KeyValue, Secret, secret_places, secrets_in
 from premblyd.config.values import (
     AnswerWithinMs,
     BodyPath,
@@ -39,7 +36,7 @@ from premblyd.config.values import (
     sqlite_path,
 )
 from premblyd.feature import added
-from premblyd.ground.databases import DatabaseAddress, Server, holds_password, is_postgresql
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
@@ -138,78 +135,8 @@ def _differing(value: Any) -> str:
     return repr(value)
 
 
-_IN_THE_URL = (
-    "a password in a URL can be read by all: write"
-    " `database: {url: postgresql://…, password: {file: database-password}}`"
-)
-
-
-def _server_url(text: Any) -> str:
-    """Read the URL of a PostgreSQL database, for libpq. Raise ValueError for anything else."""
-    url = str(text)
-    if not is_postgresql(url):
-        raise ValueError("should be postgresql://user@host/database")
-    if holds_password(url):
-        raise ValueError(_IN_THE_URL)
-    return url
-
-
-def _password(value: Any, info: ValidationInfo) -> Secret:
-    """Read the password as a secret. Who may not read it may have another way in, by libpq's own
-    means."""
-    return read_if_allowed(value, secret_places(info))
-
-
-class PostgresqlDatabase(Model):
-    """A database on a PostgreSQL server."""
-
-    url: Annotated[str, PlainValidator(_server_url)]
-    password: Annotated[Secret, PlainValidator(_password)] | None = None
-    _file: Path | None = PrivateAttr(None)  # the configuration
-
-    @property
-    def server(self) -> Server:
-        """What connects to it. Where secrets are not looked up, libpq may know the password."""
-        password = self.password
-        named_in = f"`database` in {self._file}" if self._file else None
-        if password is None:
-            return Server(self.url, named_in=named_in)
-        if named_in is not None:
-            named_in += f", with the password {password.source}"
-        unread = password.source if password.value is None else None
-        return Server(self.url, password.value, unread=unread, named_in=named_in)
-
-
-def database_named(value: Any, folder: Path) -> Path | str:
-    """Read `sqlite:///PATH` as a path, and `postgresql://…` as the URL that it is. Raise ValueError
-    for anything else."""
-    if isinstance(value, str) and is_postgresql(value):
-        return _server_url(value)
-    return sqlite_path(value, folder)
-
-
-def _database(
-    value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-) -> Path | PostgresqlDatabase:
-    if isinstance(value, Path | PostgresqlDatabase):
-        return value
-    places = secret_places(info)
-    if isinstance(value, dict):
-        read: PostgresqlDatabase = handler(value)
-    else:
-        found = database_named(value, places.folder)
-        if isinstance(found, Path):
-            return found
-        read = PostgresqlDatabase(url=found)
-    read._file = places.file
-    return read
-
-
-# Only of a mapping pydantic reads the keys, so only that is its schema.
-if TYPE_CHECKING:
-    DatabaseValue = Path | PostgresqlDatabase
-else:
-    DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]
+def _path(value: Any, info: ValidationInfo) -> Path:
+    return sqlite_path(value, secret_places(info).folder)
 
 
 class Duplicates(Model):
@@ -223,7 +150,7 @@ class Config(Model):
     """A whole configuration file, of the core alone."""
 
     listen: ListenValue = listen("127.0.0.1:8080")
-    database_value: DatabaseValue = Field(alias="database")
+    database_value: Annotated[Any, PlainValidator(_path)] = Field(alias="database")
     max_body_bytes: SizeBytes = Field(16 << 20, alias="max_body", ge=1)
     trusted_proxies: tuple[NetworkValue, ...] = (network("127.0.0.1"), network("::1"))
     log: LogSettings = LogSettings()
@@ -241,14 +168,9 @@ class Config(Model):
     @property
     def database(self) -> DatabaseAddress:
         """Where the record is."""
-        value = self.database_value
-        if isinstance(value, PostgresqlDatabase):
-            return value.server
-        for address_of in added("settings", "ADDRESSES"):
-            address: DatabaseAddress | None = address_of(self, value)
-            if address is not None:
-                return address
-        return value
+        found = (address_of(self) for address_of in added("settings", "ADDRESSES"))
+        address: DatabaseAddress = next(filter(None, found), self.database_value)
+        return address
 
     @property
     def logs_references(self) -> bool:

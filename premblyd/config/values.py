@@ -152,7 +152,7 @@ def sqlite_path(text: Any, folder: Path) -> Path:
     `folder`, the configuration file's. Raise ValueError for anything else."""
     url = urlsplit(str(text))
     if url.scheme != "sqlite" or url.netloc or not url.path.strip("/") or url.query:
-        raise ValueError("should be sqlite:////absolute/path.db or postgresql://user@host/database")
+        raise ValueError("should be sqlite:////absolute/path.db")
     return folder / unquote(url.path[1:])
 
 

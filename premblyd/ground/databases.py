@@ -1,5 +1,5 @@
-"""Which database the record is in: a SQLite file, or a PostgreSQL server; and the file with the key
-of an encrypted one: 64 hex digits, and nothing else.
+"""Which database the record is in, a SQLite file or one on a server; and the file with the key of
+an encrypted one: 64 hex digits, and nothing else.
 
 While a key is being changed, the next one is in KEY.new, beside it. What opens the database is its
 key: so wherever a change was interrupted, one of the two does.
@@ -10,35 +10,18 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd.ground.errors import CannotStartError, LacksRightsError
 
 MAGIC = b"SQLite format 3\0"  # what a file begins with that is not encrypted
-POSTGRESQL = ("postgresql", "postgres")
-# What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
-_PASSWORD_PARAMETER = re.compile(r"[?&](password|sslpassword)=", re.IGNORECASE)
-
-_HAS_PORT = re.compile(r":[^\]]*$")
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A database on a PostgreSQL server, as a URL of libpq's that holds no password.
+class OnServer:
+    """A database on a server. What it needs, the feature knows that has the engine."""
 
-    `password` None: libpq finds it where it always does (PGPASSWORD, ~/.pgpass), or needs none.
-    `unread`: where the configuration has it, and this user may not read it. `named_in`: where the
-    configuration names all this.
-    """
-
-    url: str
-    password: str | None = field(default=None, repr=False)
-    unread: str | None = field(default=None, compare=False)
-    named_in: str | None = field(default=None, compare=False)
-
-    def __str__(self) -> str:
-        return self.url
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +35,7 @@ class EncryptedFile:
         return str(self.path)
 
 
-DatabaseAddress = Path | EncryptedFile | Server  # a SQLite database is its file
+DatabaseAddress = Path | EncryptedFile | OnServer  # a SQLite database is its file
 
 
 def file_of(place: DatabaseAddress) -> Path | None:
@@ -65,26 +48,6 @@ def file_of(place: DatabaseAddress) -> Path | None:
 def key_of(place: DatabaseAddress) -> Path | None:
     """Return the file with the key of an encrypted database; None: it has none."""
     return place.key_path if isinstance(place, EncryptedFile) else None
-
-
-def is_postgresql(text: str) -> bool:
-    """Return whether a text is meant as the URL of a PostgreSQL database."""
-    return text.partition("://")[0] in POSTGRESQL and "://" in text
-
-
-def holds_password(url: str) -> bool:
-    """Return whether a URL has a password in it, where lists of processes and files would show
-    it. It may have one that is not written as a URL needs it, with a slash or a question mark: then
-    a part of it stands where libpq looks for a port."""
-    place = url.partition("://")[2].partition("?")[0]
-    user_info, at, _ = place.rpartition("@")
-    hosts = [] if at else place.partition("/")[0].split(",")
-    ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if _HAS_PORT.search(host)]
-    return (
-        ":" in user_info
-        or not all(port.isdecimal() for port in ports if port)
-        or bool(_PASSWORD_PARAMETER.search(url))
-    )
 
 
 def is_plain(path: Path) -> bool | None:

@@ -14,7 +14,8 @@ import pytest
 
 from premblyd.features.backup import restoring
 from premblyd.features.keeping.erasurelines import NAME, own_file
-from premblyd.ground.databases import Server, is_plain, key_of
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import is_plain, key_of
 from premblyd.store.sqlite import taking
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import MODE, NEW, REPLACING, beside, put_aside

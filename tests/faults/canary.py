@@ -26,7 +26,8 @@ from typing import Any
 
 import psutil
 
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import DAY_MS
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table

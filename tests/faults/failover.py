@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.faults import campaigns
 from tests.faults.crash import Campaign
 from tests.faults.daemon import folder

@@ -15,8 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground import times
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.databases import DatabaseAddress
 from tests.faults import campaigns, crash
 from tests.faults.daemon import Victim, folder
 from tests.support import postgresql

@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from premblyd.ground.databases import DatabaseAddress, Server, file_of
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.times import HOUR_MS
 from tests.faults import campaigns, crash, kept
 from tests.faults.crash import RETRY, Book

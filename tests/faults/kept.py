@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.queue import recovery
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Column, Kept, columns

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from tests.support.database import Connection, reading
 
 # Actions of the crash campaign, of which each delivery is tried until it is over.

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import shell

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support import postgresql, processes
 from tests.support.commands import run
 from tests.support.daemon import Premblyd

@@ -22,7 +22,7 @@ from premblyd.features.keeping.erasurelines import (
     write_all,
     write_missing,
 )
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.prembly.payload import session_reference
 from premblyd.store.connections import connect_operator, connect_read_only
 from tests.keep.test_erasing import arrive, erase

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support import postgresql
 from tests.support.database import ENGINES, file_in, prepared_file
 from tests.support.needs import needs_machine

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.queue import inbox
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record.operating import Operator

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError, StoreUnreadableError
 from premblyd.record import queries
 from premblyd.store import readers

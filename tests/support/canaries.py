@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from tests.support.database import reading
 
 PIECE = 24  # characters of a long one that are sought on their own

@@ -21,7 +21,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from premblyd.cli import main
-from premblyd.ground.databases import DatabaseAddress, Server, is_postgresql
+from premblyd.features.postgresql.settings import Server, is_postgresql
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd

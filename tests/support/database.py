@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import tuple_row
 
-from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile, file_of, key_of
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.connections import backend
 from premblyd.store.schema import KEY_BYTES
@@ -79,9 +80,7 @@ def prepared_file(*, is_encrypted: bool = False) -> Path:
     return folder / "premblyd.db"
 
 
-def connect_file(
-    place: Path | EncryptedFile, mode: str = "rw", **options: Any
-) -> sqlite3.Connection:
+def connect_file(place: DatabaseAddress, mode: str = "rw", **options: Any) -> sqlite3.Connection:
     """Return a connection to a SQLite file as any program has it that knows its key."""
     path = file_of(place) or Path()
     uri = f"{path.absolute().as_uri()}?mode={mode}"

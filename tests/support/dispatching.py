@@ -16,8 +16,9 @@ from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Settling
 from premblyd.features.keeping.settings import ERASED
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.worker.settings import WorkerHook
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Claimed, Result

@@ -17,7 +17,7 @@ from psycopg import pq
 
 from premblyd.features.postgresql import opening
 from premblyd.features.postgresql.engine import PostgresqlEngine
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.store.engine import Transaction
 
 # Of libpq, which can be seen only in psycopg's form that is pure Python.

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.queue.identity import Identity
 from tests.support import postgresql
 from tests.support.configuration import shell

@@ -11,7 +11,8 @@ from peewee import ForeignKeyField, Model
 
 from premblyd.features.postgresql import moving
 from premblyd.features.postgresql.moving import MOVED, Row, TableMoved, Target, Watch, move
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.store.columns import ColumnType, columns
 
 TABLES: dict[str, type[Model]] = {table._meta.table_name: table for table in MOVED}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support.needs import UnavailableError
 from tests.support.postgresql import SUPERUSER, Cluster, as_plain_user
 from tests.support.users import NOBODY

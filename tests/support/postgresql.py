@@ -16,7 +16,7 @@ import psutil
 import psycopg
 
 from premblyd.features.postgresql.engine import PostgresqlBackend
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.store.schema import KEY_BYTES
 from tests.support.needs import UnavailableError
 from tests.support.users import NOBODY

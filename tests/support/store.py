@@ -16,8 +16,9 @@ import pytest
 from premblyd.feature import added
 from premblyd.features.asking.hooks import await_results
 from premblyd.features.postgresql.engine import PostgresqlEngine
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.turns.settings import Then
-from premblyd.ground.databases import DatabaseAddress, Server, file_of
+from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.digests import Digests

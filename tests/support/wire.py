@@ -5,7 +5,7 @@ import socket
 import threading
 from typing import Self
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support.postgresql import Cluster
 
 

@@ -11,7 +11,7 @@ from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.encryption import encrypting
 from premblyd.features.encryption.encrypting import Encrypted
 from premblyd.ground import times
-from premblyd.ground.databases import EncryptedFile, Server
+from premblyd.ground.databases import EncryptedFile, OnServer
 from premblyd.ground.errors import CannotStartError
 
 
@@ -34,7 +34,7 @@ def encrypt(config_path: Path, *, new_key: Path | None, as_json: bool) -> None:
     Exit status 75: a daemon runs, or another command has the database open.
     """
     place = database_of(config_path)
-    if isinstance(place, Server):
+    if isinstance(place, OnServer):
         raise CannotStartError(
             "The record is on a PostgreSQL server: put that on an encrypted volume."
         )

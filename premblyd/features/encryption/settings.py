@@ -11,8 +11,8 @@ from pydantic import Field, PlainValidator, ValidationInfo
 from premblyd.config.keys import InitOption, Mistake, Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
-from premblyd.config.values import Model
-from premblyd.ground.databases import EncryptedFile, is_postgresql, read_key
+from premblyd.config.values import Model, sqlite_path
+from premblyd.ground.databases import EncryptedFile, read_key
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.newfile import new_file
 
@@ -71,23 +71,24 @@ def make_key(folder: Path) -> str:
     )
 
 
-def encrypted(settings: Config, path: Path) -> EncryptedFile | None:
-    """Return the database at this path as an encrypted one, if it is to be."""
+def encrypted(settings: Config) -> EncryptedFile | None:
+    """Return the database as an encrypted one, if it is to be."""
     encryption = ENCRYPTION.of(settings)
-    return EncryptedFile(path, encryption.key_path) if encryption else None
+    return EncryptedFile(settings.database_value, encryption.key_path) if encryption else None
 
 
-def named(document: Mapping[str, Any], path: Path, places: SecretPlaces) -> EncryptedFile | None:
+def named(document: Mapping[str, Any], places: SecretPlaces) -> EncryptedFile | None:
     """Return the same of a file of which only this is known to be right."""
     match document.get("encryption"):
         case dict() as encryption:
+            path = sqlite_path(document["database"], places.folder)
             return EncryptedFile(path, key_path(encryption.get("key"), places))
     return None
 
 
 def of_a_server(data: Mapping[str, Any]) -> Iterator[Mistake]:
     database = data.get("database")
-    is_server = isinstance(database, dict) or is_postgresql(str(database))
+    is_server = isinstance(database, dict) or str(database).startswith("postgres")
     if data.get("encryption") is not None and is_server:
         message = "encrypts a SQLite file; for PostgreSQL, put the server on an encrypted volume"
         yield Mistake(("encryption",), message)

@@ -4,7 +4,8 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, StoreUnavailableError
 from premblyd.store.backend import Backend
 

@@ -13,7 +13,7 @@ from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_json, progress, showing
 from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
 from premblyd.feature import installed
-from premblyd.ground.databases import Server, holds_password, is_postgresql
+from premblyd.features.postgresql.settings import Server, holds_password, is_postgresql
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import counted
 from premblyd.store.connections import backend, connect_read_only, translated

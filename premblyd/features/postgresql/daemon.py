@@ -5,10 +5,7 @@ from typing import Any
 from premblyd.config.models import Config
 from premblyd.features.postgresql.membership import Membership
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
-from premblyd.queue.identity import Identity
 from premblyd.queue.member import AboutHost
-from premblyd.queue.queue import Queue
-from premblyd.queue.register import Hosts
 
 
 def about(settings: Config) -> AboutHost:
@@ -17,9 +14,9 @@ def about(settings: Config) -> AboutHost:
     return AboutHost(name=hosts.name_value, lost_after_ms=hosts.lost_after_ms)
 
 
-def member(hosts: Hosts, queue: Queue, own: Identity, *, backend: Any, **more: Any) -> Membership:
+def member(*, backend: Any, **more: Any) -> Membership:
     """Return a daemon's part among those on its database."""
-    return Membership(hosts, queue, own, backend.beacon(), **more)
+    return Membership(beacon=backend.beacon(), **more)
 
 
 HOSTS, MEMBERS = (about,), (member,)

@@ -3,6 +3,7 @@ connection to it."""
 
 import contextlib
 import functools
+import os
 import random
 import time
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from premblyd.features.postgresql.beacon import PostgresqlBeacon
 from premblyd.features.postgresql.failures import plain, translated
 from premblyd.features.postgresql.opening import Deadline, connect
 from premblyd.features.postgresql.pieces import can_gather
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import PremblydError, StoreUnavailableError, TableUnavailableError
+from premblyd.store.backend import Shell
 from premblyd.store.engine import Database, Inspection, Sizes, Transaction
 
 TRIES = 4  # of a transaction of which nothing can have been kept
@@ -169,6 +171,13 @@ class PostgresqlBackend:
     def beacon(self) -> PostgresqlBeacon:
         """Return what a daemon knows the others by."""
         return PostgresqlBeacon(self.server)
+
+    def shell(self) -> Shell:
+        options = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
+        environment = {"PGOPTIONS": options}
+        if self.server.password is not None:
+            environment["PGPASSWORD"] = self.server.password
+        return Shell("psql", "postgresql-client", [self.server.url], environment)
 
     def sizes(self) -> Sizes:
         try:

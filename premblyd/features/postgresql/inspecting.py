@@ -9,8 +9,8 @@ import psycopg
 
 from premblyd.features.postgresql.failures import translated
 from premblyd.features.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection
-from premblyd.ground.databases import Server
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.store.engine import Inspection
 

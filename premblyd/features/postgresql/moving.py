@@ -21,8 +21,9 @@ from premblyd.features.postgresql.failures import translated
 from premblyd.features.postgresql.inspecting import require_usable
 from premblyd.features.postgresql.opening import connect
 from premblyd.features.postgresql.schema import become_owner, begin_move, end_move, prepare
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection
-from premblyd.ground.databases import DatabaseAddress, Server, file_of, key_of
+from premblyd.ground.databases import DatabaseAddress, file_of, key_of
 from premblyd.ground.errors import (
     AlreadyRunningError,
     PremblydError,

@@ -24,8 +24,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.features.postgresql.failures import translated
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import NOW_MS, look, run
-from premblyd.ground.databases import Server
 from premblyd.ground.errors import (
     CannotStartError,
     LacksRightsError,

@@ -1,12 +1,163 @@
-"""This host, for the others that share a database."""
+"""Which server has the database; and this host, for the others that share it."""
 
+import re
 import socket
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from premblyd.config.keys import Section
-from premblyd.config.values import DurationMs, Model, Name, at_least
+from premblyd.config.models import Config
+from premblyd.config.secrets import Secret, SecretPlaces, read_if_allowed, secret_places
+from premblyd.config.values import DurationMs, Model, Name, at_least, sqlite_path
+from premblyd.ground.databases import OnServer
+
+POSTGRESQL = ("postgresql", "postgres")
+# What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
+_PASSWORD_PARAMETER = re.compile(r"[?&](password|sslpassword)=", re.IGNORECASE)
+
+_HAS_PORT = re.compile(r":[^\]]*$")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Server(OnServer):
+    """A database on a PostgreSQL server, as a URL of libpq's that holds no password.
+
+    `password` None: libpq finds it where it always does (PGPASSWORD, ~/.pgpass), or needs none.
+    `unread`: where the configuration has it, and this user may not read it. `named_in`: where the
+    configuration names all this.
+    """
+
+    url: str
+    password: str | None = field(default=None, repr=False)
+    unread: str | None = field(default=None, compare=False)
+    named_in: str | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:  # a reload sees by it whether there is a password
+        parts = (self.url, self.unread, self.named_in, self.password is not None)
+        return f"Server{parts}"
+
+
+def is_postgresql(text: str) -> bool:
+    """Return whether a text is meant as the URL of a PostgreSQL database."""
+    return text.partition("://")[0] in POSTGRESQL and "://" in text
+
+
+def holds_password(url: str) -> bool:
+    """Return whether a URL has a password in it, where lists of processes and files would show
+    it. It may have one that is not written as a URL needs it, with a slash or a question mark: then
+    a part of it stands where libpq looks for a port."""
+    place = url.partition("://")[2].partition("?")[0]
+    user_info, at, _ = place.rpartition("@")
+    hosts = [] if at else place.partition("/")[0].split(",")
+    ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if _HAS_PORT.search(host)]
+    return (
+        ":" in user_info
+        or not all(port.isdecimal() for port in ports if port)
+        or bool(_PASSWORD_PARAMETER.search(url))
+    )
+
+
+_IN_THE_URL = (
+    "a password in a URL can be read by all: write"
+    " `database: {url: postgresql://…, password: {file: database-password}}`"
+)
+
+
+def _server_url(text: Any) -> str:
+    """Read the URL of a PostgreSQL database, for libpq. Raise ValueError for anything else."""
+    url = str(text)
+    if not is_postgresql(url):
+        raise ValueError("should be postgresql://user@host/database")
+    if holds_password(url):
+        raise ValueError(_IN_THE_URL)
+    return url
+
+
+def _password(value: Any, info: ValidationInfo) -> Secret:
+    """Read the password as a secret. Who may not read it may have another way in, by libpq's own
+    means."""
+    return read_if_allowed(value, secret_places(info))
+
+
+class PostgresqlDatabase(Model):
+    """A database on a PostgreSQL server."""
+
+    url: Annotated[str, PlainValidator(_server_url)]
+    password: Annotated[Secret, PlainValidator(_password)] | None = None
+    _file: Path | None = PrivateAttr(None)  # the configuration
+
+    @property
+    def server(self) -> Server:
+        """What connects to it. Where secrets are not looked up, libpq may know the password."""
+        password = self.password
+        named_in = f"`database` in {self._file}" if self._file else None
+        if password is None:
+            return Server(self.url, named_in=named_in)
+        if named_in is not None:
+            named_in += f", with the password {password.source}"
+        unread = password.source if password.value is None else None
+        return Server(self.url, password.value, unread=unread, named_in=named_in)
+
+
+def _database(
+    value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> Path | PostgresqlDatabase:
+    if isinstance(value, Path | PostgresqlDatabase):
+        return value
+    places = secret_places(info)
+    if isinstance(value, dict):
+        read: PostgresqlDatabase = handler(value)
+    elif is_postgresql(str(value)):
+        read = PostgresqlDatabase(url=_server_url(value))
+    else:
+        try:
+            return sqlite_path(value, places.folder)
+        except ValueError as error:
+            raise ValueError(f"{error} or postgresql://user@host/database") from None
+    read._file = places.file
+    return read
+
+
+# Only of a mapping pydantic reads the keys, so only that is its schema.
+if TYPE_CHECKING:
+    DatabaseValue = Path | PostgresqlDatabase
+else:
+    DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]
+
+
+def server(settings: Config) -> Server | None:
+    """Return the server that has the database, if one has."""
+    value = settings.database_value
+    return value.server if isinstance(value, PostgresqlDatabase) else None
+
+
+def named(document: Mapping[str, Any], _: SecretPlaces) -> Server | None:
+    """Return the same of a file of which only this is known to be right."""
+    url = document["database"]
+    is_url = isinstance(url, str) and is_postgresql(url)
+    return Server(_server_url(url)) if is_url else None
+
+
+def typed(text: str) -> Server | None:
+    """Return the server of `--database`. Raise ValueError for a password: every user sees it in the
+    list of processes."""
+    if is_postgresql(text) and holds_password(text):
+        raise ValueError("leave the password out: libpq takes it from PGPASSWORD or ~/.pgpass.")
+    return Server(text) if is_postgresql(text) else None
 
 
 class HostsSettings(Model):
@@ -29,3 +180,5 @@ HOSTS = Section(
     only_at_start=lambda hosts: (hosts.name, hosts.lost_after_ms),
 )
 SECTIONS = (HOSTS,)
+DATABASE_VALUES = (DatabaseValue,)
+ADDRESSES, NAMED_ADDRESSES, TYPED_ADDRESSES = (server,), (named,), (typed,)

@@ -7,9 +7,8 @@ from peewee import fn
 from premblyd.config.values import duration_text
 from premblyd.features.postgresql import hostlist
 from premblyd.features.postgresql.hostlist import KnownHost
-from premblyd.features.postgresql.settings import HOSTS
+from premblyd.features.postgresql.settings import HOSTS, Server
 from premblyd.ground import times
-from premblyd.ground.databases import Server
 from premblyd.ground.words import counted, duration
 from premblyd.record import queries
 from premblyd.record.told import Family, Item, Part, Situation, Target, largest, trouble

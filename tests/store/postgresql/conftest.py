@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from tests.support.store import Store
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from premblyd.features.postgresql import shown
 from premblyd.features.postgresql.engine import TRIES
 from premblyd.features.postgresql.failures import plain
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery, add_event
@@ -415,7 +416,7 @@ def test_it_is_told_with_its_program_and_how_to_end_it_if_it_holds_a_snapshot(
 ) -> None:
     with open_transaction(store, "REPEATABLE READ") as pid:
         assert snapshots(store) == [], "it is not open for long"
-        monkeypatch.setattr(troubles, "SNAPSHOT_MS", 0)
+        monkeypatch.setattr(shown, "SNAPSHOT_MS", 0)
         [item] = snapshots(store)
     assert item.text.startswith(f"A transaction of pg_dump user- (process {pid} of the PostgreSQL")
     assert f"pg_terminate_backend({pid})" in item.remedy

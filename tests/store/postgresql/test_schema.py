@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from premblyd.features.postgresql import schema
-from premblyd.ground.databases import Server
+from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import SchemaError
 from tests.support import postgresql
 from tests.support.needs import needs_machine

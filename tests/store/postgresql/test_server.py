@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from premblyd.features.postgresql import opening
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import NOT_ON_STANDBY
-from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.store.connections import backend
 from tests.support import postgresql
@@ -271,7 +272,7 @@ def test_what_the_url_says_goes_before_the_defaults() -> None:
 def test_without_its_library_the_start_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['psycopg'] = None\n"
-        "from premblyd.ground.databases import Server\n"
+        "from premblyd.features.postgresql.settings import Server\n"
         "from premblyd.store.connections import backend\n"
         "backend(Server('postgresql://me@host/x'))"
     )

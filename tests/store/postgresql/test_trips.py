@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from premblyd.features.postgresql import opening
+from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import compiled
-from premblyd.ground.databases import Server
 from premblyd.queue import due
 from premblyd.store.engine import Statement, Transaction
 from premblyd.store.states import State
