@@ -89,12 +89,11 @@ def test_event_sends_an_envelope() -> None:
 
 
 def test_a_receiver_sees_what_prembly_confirmed() -> None:
-    confirmed: dict[str, Any] = {"is_confirmed": True, "confirmed_fields": ("reference", "outcome")}
-    headers, body = sent(invocation(**confirmed), send="event")
+    headers, body = sent(invocation(confirmed=("reference", "outcome")), send="event")
     assert headers["premblyd-confirmed"] == "true"
     assert headers["premblyd-confirmed-fields"] == "reference,outcome"
     assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
-    assert sent(invocation(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
+    assert sent(invocation(b"{}", confirmed=()))[0]["premblyd-confirmed"] == "true"
     assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]
 
 

@@ -153,8 +153,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         attempt=3,
         token="hush",
         once_key="1ce",
-        is_confirmed=True,
-        confirmed_fields=("reference", "outcome"),
+        confirmed=("reference", "outcome"),
         **{**known, **person, **other, **more},
     )
     identity = (

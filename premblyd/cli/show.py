@@ -94,8 +94,9 @@ def _print(event: ShownEvent) -> None:
             click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
         if delivery.columns["state"] == "dead" and delivery.columns["blocks_order"]:
             click.echo("  later ones wait until it is replayed and succeeds, or is cancelled")
-        if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
-            click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
+        for each in event.told:
+            for line in each.of_deliveries.get(delivery.columns["id"], ()):
+                click.echo(f"  {clean(line)}")
         for attempt in delivery.attempts:
             _print_attempt(attempt)
     for each in event.told:

@@ -13,6 +13,8 @@ with a reference; None: it has none. One feature may.
 
 TURNS: what returns whether it is decided of each delivery of an action whether it begins.
 
+VOUCHED: the words of gates (`Job.vouched`): so hooks are told what each vouches for.
+
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
 name anybody is written any more. It is a part of the statements that write: read before, it would
 cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
@@ -98,6 +100,11 @@ class Hooks:
     # way then. And such a one begins: what its job has as `once_key`.
     turn: Callable[[Transaction, int], Callable[[Due], Turn]] | None = None
     begin: Callable[[Transaction, Due], str | None] | None = None
+    # In a claim: these begin, of actions with gates. Spends an attempt of those that a gate has let
+    # pass before, and returns what makes their jobs those of then.
+    resume: (
+        Callable[[Transaction, Sequence[int]], Callable[[Iterable[Job]], Iterable[Job]]] | None
+    ) = None
     # In a claim: whether this can't end now, as another host has what that changes. Names of the
     # locks of that, when a hook has ended: on the loop.
     keeps_open: Callable[[Transaction, Due], bool] | None = None
@@ -110,6 +117,8 @@ class Hooks:
     again: Callable[[Transaction, Mapping[int, Any]], Callable[[int], Mapping[str, Any]]] | None = (
         None
     )
+    # Behind deliveries that somebody has queued again, or made due now.
+    anew: Callable[[Transaction, Sequence[int]], None] | None = None
 
 
 class Bound:
@@ -125,11 +134,13 @@ class Bound:
         self.locks_to_store = tuple(each.locks_to_store for each in used if each.locks_to_store)
         self.turn = tuple(each.turn for each in used if each.turn)
         self.begin = tuple(each.begin for each in used if each.begin)
+        self.resume = tuple(each.resume for each in used if each.resume)
         self.keeps_open = tuple(each.keeps_open for each in used if each.keeps_open)
         self.locks_to_end = tuple(each.locks_to_end for each in used if each.locks_to_end)
         self.ending = tuple(each.ending for each in used if each.ending)
         self.lock = tuple(each.lock for each in used if each.lock)
         self.again = tuple(each.again for each in used if each.again)
+        self.anew = tuple(each.anew for each in used if each.anew)
 
 
 def bind(settings: Config | None) -> Bound:

@@ -166,14 +166,16 @@ def narrowed(chosen: C, **more: Any) -> C | None:
     return dataclasses.replace(chosen, **more)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AddedColumn:
     """A column that a feature adds to the lists of events and of deliveries. `find` returns its
-    values by the numbers of events; those of others are `otherwise`."""
+    values by the numbers of events; those of others are `otherwise`. `of_deliveries`: it is in
+    these alone, and found by their numbers."""
 
     name: str
     find: Callable[[Database, Collection[int]], Mapping[int, Any]]
     otherwise: Any = None
+    of_deliveries: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,7 +156,7 @@ def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> l
         made.append(columns)
     looked_up = getattr(row, "looked_up", ())
     for column in looked_up if made else ():
-        of = "event_id" if "event_id" in names else "id"
+        of = "event_id" if "event_id" in names and not column.of_deliveries else "id"
         values = column.find(database, {columns[of] for columns in made})
         for columns in made:
             columns[column.name] = values.get(columns[of], column.otherwise)

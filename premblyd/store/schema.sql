@@ -71,13 +71,10 @@ CREATE TABLE delivery (
     last_error TEXT,
     ran_instead_id INTEGER REFERENCES delivery (id),
     once_key TEXT,
-    confirmed_at_ms INTEGER,
-    confirmed_digest TEXT,
     order_key TEXT,
     order_place INTEGER,
     waits_for_id INTEGER,
     blocks_order INTEGER NOT NULL DEFAULT 0,
-    confirmed_facts TEXT,
     confirmed_key TEXT,
     held_by TEXT,
     CHECK ((finished_at_ms IS NULL) = (state IN ('pending', 'running'))),
@@ -224,10 +221,9 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
-       delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
-       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
+       delivery.held_by, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
        delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
-       delivery.confirmed_facts, delivery.confirmed_key
+       delivery.confirmed_key
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW attempt_log AS
@@ -438,11 +434,24 @@ CREATE TABLE day (
     counts TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE confirmation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id INTEGER NOT NULL UNIQUE REFERENCES delivery (id) ON DELETE CASCADE,
+    at_ms INTEGER NOT NULL,
+    answer_digest TEXT,
+    facts TEXT
+) STRICT;
+
 CREATE VIEW inquiry_log AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
        http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
 FROM inquiry;
+
+CREATE VIEW confirm_log AS
+SELECT delivery_id, delivery.event_id, delivery.action, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS confirmed_at,
+       answer_digest, facts
+FROM confirmation JOIN delivery ON delivery.id = delivery_id;
 
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,

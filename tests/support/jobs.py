@@ -51,8 +51,7 @@ def job(
     headers: list[tuple[str, str]] | None = None,
     verified_by: str = "hmac-sha256:live",
     once_key: str | None = None,
-    is_confirmed: bool = False,
-    confirmed_fields: tuple[str, ...] = (),
+    confirmed: tuple[str, ...] | None = None,
     has_body: bool = True,
     is_erased: bool = False,
     **verdict: Any,
@@ -84,8 +83,7 @@ def job(
         event=event,
         claim_token="a-claim",
         once_key=once_key,
-        is_confirmed=is_confirmed,
-        confirmed_fields=confirmed_fields,
+        vouched={} if confirmed is None else {"confirmed": confirmed},
     )
 
 

@@ -1,5 +1,5 @@
 """Confirming an event before an action with `confirm` runs its hook: Prembly is asked, and its
-answer must agree with the event and satisfy the action. Begin with `Confirmation.judge`."""
+answer must agree with the event and satisfy the action. Begin with `ConfirmGate.judge`."""
 
 import asyncio
 import time
@@ -13,9 +13,16 @@ from premblyd.features.asking.agreement import Agreement, Finding
 from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
-from premblyd.features.asking.questions import DOUBTS, Inquiries, NewInquiry
+from premblyd.features.asking.questions import (
+    CONFIRMED,
+    DOUBTS,
+    Confirmed,
+    Inquiries,
+    NewInquiry,
+)
 from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.asking.settling import Settling, new_inquiry, requirement_of, tell_answered
+from premblyd.features.asking.tables import Confirmation
 from premblyd.features.turns import once
 from premblyd.features.turns.once import Ruling
 from premblyd.features.turns.settings import ONCE
@@ -25,10 +32,10 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.digests import Digests
 from premblyd.queue.finishing import is_claimed_by
-from premblyd.queue.jobs import Confirmed, Job, Result
+from premblyd.queue.jobs import Job, Result
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
-from premblyd.store.engine import Transaction, param, update
+from premblyd.store.engine import Statement, Transaction, param, params, update
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.store.tables import Delivery
 
@@ -38,6 +45,7 @@ AGAINST_IT = (
 )
 SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
 ERASED = "its person was erased, so Prembly can't be asked to confirm it: the hook did not run"
+CHANGED = "what Prembly confirmed was changed by hand and can't be read"
 GRACE_S = 5 * 60.0  # for which Prembly is asked: its API may know a result later than its webhook
 QUESTIONS = 4  # which it is asked at least
 MAX_REMEMBERED = 10_000
@@ -56,7 +64,7 @@ _RESULTS = {
 
 
 @dataclass(eq=False)
-class Confirmation:
+class ConfirmGate:
     """A gate of the dispatcher, before the hooks of actions with `confirm`: it asks Prembly."""
 
     _inquirer: Inquirer
@@ -85,8 +93,8 @@ class Confirmation:
     async def judge(self, job: Job, action: Action) -> Job | Result:
         """Return the job when Prembly confirms its event, which is on record then; else how its run
         ends."""
-        if job.is_confirmed:
-            return job
+        if CONFIRMED in job.vouched:  # before an earlier attempt
+            return job if job.vouched[CONFIRMED] is not None else _dead(CHANGED)
         if job.event.is_erased:
             return _cancelled(ERASED)
         try:
@@ -263,25 +271,32 @@ def write_down(
         known = learn_names(transaction, names, at_ms)
         if is_once and known:
             verdict = confirmed.job(job).event.verdict
-            ruling = once.rule(transaction, job, known, verdict, at_ms)
+            is_confirmed = partial(_is_confirmed, transaction)
+            ruling = once.rule(transaction, job, known, verdict, at_ms, is_confirmed)
         if ruling.other_id is not None:
             if ruling.wait_ms is None and not ruling.is_gone:
                 once.note_other(transaction, job.delivery_id, ruling.other_id)
             return ruling
-        sha256 = confirmed.sha256
         changed = transaction.change(
-            _CONFIRM,
+            _SPEND,
             id=job.delivery_id,
             claim_token=job.claim_token,
             attempts_left=job.attempts_left,
-            confirmed_at_ms=at_ms,
-            confirmed_digest=sha256 and Digests.of(transaction).of_body(sha256),
-            confirmed_facts=confirmed.text,
             confirmed_key=ruling.key,
         )
-        return ruling if changed else None
+        if not changed:
+            return None
+        sha256 = confirmed.sha256
+        digest = sha256 and Digests.of(transaction).of_body(sha256)
+        about = {"at_ms": at_ms, "answer_digest": digest, "facts": confirmed.text}
+        transaction.write(_CONFIRM, delivery_id=job.delivery_id, **about)
+        return ruling
 
     return queue.within_claim(job, work, lock_names(names))
+
+
+def _is_confirmed(transaction: Transaction, delivery_id: int) -> bool:
+    return transaction.row(_CONFIRMATION, delivery_id=delivery_id) is not None
 
 
 class Patience:
@@ -361,8 +376,17 @@ def _later(error: str, in_s: float) -> Result:
 
 
 # Only now the attempt is spent: what comes before it is a question.
-_CONFIRM = update(
+_SPEND = update(
     Delivery,
-    *("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key", "attempts_left"),
+    *("confirmed_key", "attempts_left"),
     where=is_claimed_by(param("id"), param("claim_token")),
+)
+_ANSWER = params("at_ms", "answer_digest", "facts")
+_CONFIRM = Statement(
+    Confirmation.insert({"delivery": param("delivery_id"), **_ANSWER}).on_conflict(
+        conflict_target=[Confirmation.delivery], update=_ANSWER
+    )
+)
+_CONFIRMATION = Statement(
+    Confirmation.select(Confirmation.id).where(Confirmation.delivery == param("delivery_id"))
 )

@@ -167,7 +167,12 @@ class Ruling(NamedTuple):
 
 
 def rule(
-    transaction: Transaction, job: Job, names: Sequence[str], verdict: Verdict, now_ms: int
+    transaction: Transaction,
+    job: Job,
+    names: Sequence[str],
+    verdict: Verdict,
+    now_ms: int,
+    is_confirmed: Callable[[int], bool],
 ) -> Ruling:
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
@@ -178,13 +183,14 @@ def rule(
     if gone_id is not None:
         return Ruling(key=keys[0], other_id=gone_id, is_gone=True)
     for key in keys:
-        row = transaction.row(_CONFIRMED_HOLDER, action=job.action, once_key=key)
+        row = transaction.row(_HOLDER, action=job.action, once_key=key)
         if row is None or row[0] == job.delivery_id:
             continue
         delivery_id, state, started_at_ms = row
         if state == State.SUCCEEDED:
             return Ruling(key=keys[0], other_id=delivery_id)
-        return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
+        if state == State.RUNNING and is_confirmed(delivery_id):
+            return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
     give_key(transaction, job.action, job.delivery_id, keys[0])
     return Ruling(key=keys[0])
 
@@ -234,13 +240,6 @@ def _holders() -> Any:
     )
 
 
-_CONFIRMED_HOLDER = Statement(
-    _holders().where(
-        _HAS_KEY,
-        (Delivery.state == State.SUCCEEDED)
-        | ((Delivery.state == State.RUNNING) & Delivery.confirmed_at_ms.is_null(False)),
-    )
-)
 _LOCK_OTHER = Statement(Delivery.select(Delivery.id).where(_HAS_ID), locks=True)
 _NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
 _HOLDER = Statement(_holders().where(_HAS_KEY))
