@@ -39,6 +39,8 @@ from premblyd.store.engine import Transaction
 from premblyd.store.states import State
 from premblyd.store.writer import Writer
 
+Resumed = Callable[[Iterable[Job]], Iterable[Job]]
+
 
 class Arrival(NamedTuple):
     """A webhook or a stored answer, that came as a new event or again; with `has_deliveries`, for
@@ -102,9 +104,7 @@ class Hooks:
     begin: Callable[[Transaction, Due], str | None] | None = None
     # In a claim: these begin, of actions with gates. Spends an attempt of those that a gate has let
     # pass before, and returns what makes their jobs those of then.
-    resume: (
-        Callable[[Transaction, Sequence[int]], Callable[[Iterable[Job]], Iterable[Job]]] | None
-    ) = None
+    resume: Callable[[Transaction, Sequence[int]], Resumed] | None = None
     # In a claim: whether this can't end now, as another host has what that changes. Names of the
     # locks of that, when a hook has ended: on the loop.
     keeps_open: Callable[[Transaction, Due], bool] | None = None

@@ -170,12 +170,13 @@ def narrowed(chosen: C, **more: Any) -> C | None:
 class AddedColumn:
     """A column that a feature adds to the lists of events and of deliveries. `find` returns its
     values by the numbers of events; those of others are `otherwise`. `of_deliveries`: it is in
-    these alone, and found by their numbers."""
+    these alone, and found by their numbers. `sentence`: says it where one event is shown."""
 
     name: str
     find: Callable[[Database, Collection[int]], Mapping[int, Any]]
     otherwise: Any = None
     of_deliveries: bool = False
+    sentence: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,7 +166,8 @@ class Operator:
                     values |= columns(delivery_id)
                 if transaction.change(_replay(tuple(values)), delivery_id=delivery_id, **values):
                     queued.append(delivery_id)
-            _anew(transaction, queued)
+            for anew in hooks.of(transaction).anew:
+                anew(transaction, queued)
             return self._record_many(transaction, REPLAYED, queued, now_ms)
 
         return _in_batches([*attempts], queue)
@@ -176,9 +177,10 @@ class Operator:
         attempts that they have left. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
-            anew = {"due_at_ms": now_ms, "confirmed_key": None}
-            hastened = _changed(transaction, _HASTEN, part, **anew)
-            _anew(transaction, hastened)
+            values = {"due_at_ms": now_ms, "confirmed_key": None}
+            hastened = _changed(transaction, _HASTEN, part, **values)
+            for anew in hooks.of(transaction).anew:
+                anew(transaction, hastened)
             return self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")
 
         return _in_batches(delivery_ids, make_due_now)
@@ -261,11 +263,6 @@ def _replay(columns: tuple[str, ...]) -> Statement:
 def _lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
     for lock in hooks.of(transaction).lock:
         lock(transaction, delivery_ids)
-
-
-def _anew(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
-    for anew in hooks.of(transaction).anew:
-        anew(transaction, delivery_ids)
 
 
 def _cancelled(

@@ -4,7 +4,7 @@ metrics, and what features tell of an event. All but metrics look at a `Situatio
 import dataclasses
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,13 +182,11 @@ class Block(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a feature tells beside what the core shows: `values` by their names in JSON, `sentences`
-    for people, and for the terminal alone `lines`, those `of_deliveries` by their numbers, and
-    `blocks`, as pages have more to say."""
+    for people, and for the terminal alone `lines` and `blocks`, as pages have more to say."""
 
     values: Mapping[str, Any]
     sentences: Sequence[str] = ()
     lines: Sequence[str] = ()
-    of_deliveries: Mapping[int, Sequence[str]] = field(default_factory=dict)
     blocks: Sequence[Block] = ()
 
 

@@ -439,7 +439,7 @@ CREATE TABLE confirmation (
     delivery_id INTEGER NOT NULL UNIQUE REFERENCES delivery (id) ON DELETE CASCADE,
     at_ms INTEGER NOT NULL,
     answer_digest TEXT,
-    facts TEXT
+    facts TEXT NOT NULL
 ) STRICT;
 
 CREATE VIEW inquiry_log AS

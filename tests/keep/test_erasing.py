@@ -86,8 +86,8 @@ def fill(store: Store) -> int:
     ask(store, Purpose.CONFIRM, InquiryResult.CONFIRMED, "r", **about)
     waits = "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
     store.by_hand(f"{waits} VALUES ('prembly', 'r', {event_id}, 'waiting', 1, 1)")
-    confirmed = "INSERT INTO confirmation (delivery_id, at_ms)"
-    store.by_hand(f"{confirmed} VALUES ({job.delivery_id}, 1)")
+    confirmed = "INSERT INTO confirmation (delivery_id, at_ms, facts)"
+    store.by_hand(f"{confirmed} VALUES ({job.delivery_id}, 1, '')")
     noted = "INSERT INTO operator_action (at_ms, actor, action, event_id)"
     store.by_hand(f"{noted} VALUES (1, 'ops', 'reveal', {event_id})")
     named = "INSERT INTO verification_name (name, verification, at_ms)"

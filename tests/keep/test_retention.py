@@ -230,7 +230,7 @@ FILL = (
     " VALUES (0, 'reconcile', 1, 'settled', 1)",
     "INSERT INTO inquiry (at_ms, purpose, result, duration_ms)"
     " VALUES (0, 'reconcile', 'not_found', 1)",
-    "INSERT INTO confirmation (delivery_id, at_ms) VALUES (1, 0)",
+    "INSERT INTO confirmation (delivery_id, at_ms, facts) VALUES (1, 0, '')",
     "INSERT INTO awaited (endpoint, reference, event_id, state, created_at_ms, finished_at_ms)"
     " VALUES ('', '', 1, 'settled', 0, 0)",
     "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (0, '', 'reveal', 1)",

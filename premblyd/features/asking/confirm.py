@@ -2,6 +2,7 @@
 answer must agree with the event and satisfy the action. Begin with `ConfirmGate.judge`."""
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.features.asking.questions import (
     CONFIRMED,
     DOUBTS,
+    KEPT_FACTS,
     Confirmed,
     Inquiries,
     NewInquiry,
@@ -35,7 +37,7 @@ from premblyd.queue.finishing import is_claimed_by
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
-from premblyd.store.engine import Statement, Transaction, param, params, update
+from premblyd.store.engine import Transaction, insert, param, update
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.store.tables import Delivery
 
@@ -271,8 +273,10 @@ def write_down(
         known = learn_names(transaction, names, at_ms)
         if is_once and known:
             verdict = confirmed.job(job).event.verdict
-            is_confirmed = partial(_is_confirmed, transaction)
-            ruling = once.rule(transaction, job, known, verdict, at_ms, is_confirmed)
+            ruling = once.rule(
+                *(transaction, job, known, verdict, at_ms),
+                is_confirmed=lambda other_id: bool(transaction.look_up(KEPT_FACTS, [other_id])),
+            )
         if ruling.other_id is not None:
             if ruling.wait_ms is None and not ruling.is_gone:
                 once.note_other(transaction, job.delivery_id, ruling.other_id)
@@ -288,15 +292,11 @@ def write_down(
             return None
         sha256 = confirmed.sha256
         digest = sha256 and Digests.of(transaction).of_body(sha256)
-        about = {"at_ms": at_ms, "answer_digest": digest, "facts": confirmed.text}
+        about = {"at_ms": at_ms, "answer_digest": digest, "facts": json.dumps(confirmed.facts)}
         transaction.write(_CONFIRM, delivery_id=job.delivery_id, **about)
         return ruling
 
     return queue.within_claim(job, work, lock_names(names))
-
-
-def _is_confirmed(transaction: Transaction, delivery_id: int) -> bool:
-    return transaction.row(_CONFIRMATION, delivery_id=delivery_id) is not None
 
 
 class Patience:
@@ -381,12 +381,5 @@ _SPEND = update(
     *("confirmed_key", "attempts_left"),
     where=is_claimed_by(param("id"), param("claim_token")),
 )
-_ANSWER = params("at_ms", "answer_digest", "facts")
-_CONFIRM = Statement(
-    Confirmation.insert({"delivery": param("delivery_id"), **_ANSWER}).on_conflict(
-        conflict_target=[Confirmation.delivery], update=_ANSWER
-    )
-)
-_CONFIRMATION = Statement(
-    Confirmation.select(Confirmation.id).where(Confirmation.delivery == param("delivery_id"))
-)
+_STORED = ("delivery_id", "at_ms", "answer_digest", "facts")
+_CONFIRM = insert(Confirmation, *_STORED, if_unique=True)  # else it did, and is told again

@@ -48,9 +48,7 @@ def await_results(first_ask_ms: int) -> Hooks:
 
 
 def _confirms(settings: Config | None) -> Hooks | None:
-    if settings is not None and PREMBLY.of(settings) is None:
-        return None
-    return Hooks(ending=_ending, resume=questions.resume)
+    return None if settings is not None and PREMBLY.of(settings) is None else _CONFIRMS
 
 
 def _awaits(settings: Config | None) -> Hooks | None:
@@ -72,6 +70,8 @@ _LET_GO = Statement(
         _IS_DOUBTED,
     )
 )
-HOOKS = (Hooks(anew=questions.forget), _confirms, _awaits)
+_CONFIRMS = Hooks(ending=_ending, resume=questions.resume)
+_RENEWS = Hooks(anew=lambda transaction, ids: transaction.change_each(questions.FORGET, ids))
+HOOKS = (_RENEWS, _confirms, _awaits)
 VOUCHED = (CONFIRMED,)
 SHIFTS = (awaited.SHIFT,)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from premblyd.features.asking.tables import IS_CONFIRMED, Awaited, Confirmation,
 from premblyd.prembly import payload
 from premblyd.prembly.payload import FACTS, Outcome
 from premblyd.queue.digests import Digests
-from premblyd.queue.hooks import withheld
+from premblyd.queue.hooks import Resumed, withheld
 from premblyd.queue.jobs import Job
 from premblyd.store.columns import emptied_if
 from premblyd.store.engine import Lookup, Statement, Transaction, param, params, update
@@ -171,16 +171,12 @@ class Confirmed:
 
     @classmethod
     def read(cls, text: str | None) -> Self:
-        """Read what `text` wrote. Raise ValueError when there is nothing."""
+        """Read what is kept of the facts. Raise ValueError or TypeError when it can't be read, or
+        there is nothing."""
         facts = dict(json.loads(text or ""))
         if "outcome" in facts:
             facts["outcome"] = Outcome(facts["outcome"])
         return cls(facts=facts)
-
-    @property
-    def text(self) -> str:
-        """As it is stored."""
-        return json.dumps(self.facts)
 
     def job(self, job: Job) -> Job:
         """Return the job with which the hook runs: its event's facts are the confirmed ones."""
@@ -189,37 +185,26 @@ class Confirmed:
         return replace(job, event=event, vouched={CONFIRMED: tuple(self.facts)})
 
 
-def resume(
-    transaction: Transaction, delivery_ids: Sequence[int]
-) -> Callable[[Iterable[Job]], Iterable[Job]]:
-    """Spend an attempt of those deliveries that begin and are confirmed: their hooks run. Return
+def resume(transaction: Transaction, delivery_ids: Sequence[int]) -> Resumed:
+    """Spend an attempt of those of these deliveries that are confirmed: their hooks run. Return
     what has their jobs say what Prembly confirmed then."""
-    found = transaction.ask_for(_FACTS, delivery_ids)
+    found = transaction.ask_for(KEPT_FACTS, delivery_ids)
     for delivery_id in delivery_ids:
         transaction.write(_SPEND, id=delivery_id)
 
     def resumed(jobs: Iterable[Job]) -> Iterator[Job]:
-        facts: dict[int, str | None] = dict(found())
+        texts: dict[int, str] = dict(found())
         for job in jobs:
-            yield _as_before(job, facts[job.delivery_id]) if job.delivery_id in facts else job
+            try:
+                known = texts.get(job.delivery_id)
+                yield job if known is None else Confirmed.read(known).job(job)
+            except (ValueError, TypeError):
+                yield replace(job, vouched={CONFIRMED: None})
 
     return resumed
 
 
-def _as_before(job: Job, text: str | None) -> Job:
-    try:
-        confirmed = Confirmed(facts={}) if text is None else Confirmed.read(text)  # None: erased
-        return confirmed.job(job)
-    except (ValueError, TypeError):
-        return replace(job, vouched={CONFIRMED: None})
-
-
-def forget(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
-    """Forget what Prembly confirmed: whoever has a hook run anew has it asked anew."""
-    transaction.change_each(_FORGET, delivery_ids)
-
-
-_FACTS = Lookup(
+KEPT_FACTS = Lookup(
     Confirmation.select(Confirmation.delivery, Confirmation.facts), Confirmation.delivery
 )
 _SPEND = Statement(
@@ -227,4 +212,4 @@ _SPEND = Statement(
         Delivery.id == param("id"), IS_CONFIRMED
     )
 )
-_FORGET = Lookup(Confirmation.delete(), Confirmation.delivery)
+FORGET = Lookup(Confirmation.delete(), Confirmation.delivery)

@@ -15,7 +15,7 @@ from premblyd.features.asking import days, listing
 from premblyd.features.asking.days import Day
 from premblyd.features.asking.listing import AwaitedRow, InquiryRow, contradicted_ids
 from premblyd.features.asking.settings import PENDING, PREMBLY
-from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
@@ -36,7 +36,7 @@ from premblyd.record.told import (
 )
 from premblyd.store.engine import Database
 from premblyd.store.states import InquiryResult
-from premblyd.store.tables import Delivery, Downtime, VerificationName
+from premblyd.store.tables import Downtime, VerificationName
 
 ASK_ABOVE = 20  # questions
 
@@ -56,18 +56,8 @@ def of_event(database: Database, event: WholeEvent, show: Show, settings: Config
     return Told(
         values={"contradicted": is_contradicted, "awaited": awaited, "inquiries": inquiries},
         lines=[hint] if is_contradicted else [],
-        of_deliveries=_confirmed(database, event.id),
         blocks=blocks,
     )
-
-
-def _confirmed(database: Database, event_id: int) -> dict[int, list[str]]:
-    """Return when Prembly confirmed the event for which of its deliveries."""
-    query = Confirmation.select(Confirmation.delivery, Confirmation.at_ms).join(Delivery)
-    return {
-        number: [f"confirmed by Prembly {times.for_people(at_ms)} UTC"]
-        for number, at_ms in queries.tuples(database, query.where(Delivery.event == event_id))
-    }
 
 
 def _unsettled(row: Mapping[str, Any], *, is_asked: bool) -> Block:

@@ -120,7 +120,7 @@ class Confirmation(Table):
     delivery = Reference(Delivery, column_name="delivery_id", unique=True, on_delete="CASCADE")
     at_ms = Moment(PLAIN)  # when Prembly answered
     answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
-    facts = Json(PERSONAL, kept=Kept.IDENTITY, null=True)  # that its answer states
+    facts = Json(PERSONAL, kept=Kept.IDENTITY)  # that its answer states; emptied: a list
 
 
 TABLES = (Inquiry, Awaited, Day, Confirmation)

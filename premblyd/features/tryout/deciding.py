@@ -310,7 +310,7 @@ class Configured:
         if answers.question_about(verdict) is None:
             return Decision(does=Does.NOT, why=answers.NOTHING_TO_ASK_BY)
         facts = _facts(found.deliveries.get(action.name))
-        if facts is None or verdict.doubt or not self._reads_alike(found):
+        if not facts or verdict.doubt or not self._reads_alike(found):
             return Decision(does=Does.UNSAID, why=WOULD_ASK, verdict=verdict)
         requirement = requirement_of(action, event, self.routing)
         found_again = agreement.decide_again(verdict, facts, requirement)
@@ -337,5 +337,5 @@ def _facts(delivery: Recorded | None) -> Mapping[str, Any] | None:
         return None
     try:
         return Confirmed.read(delivery.confirmed_facts).facts
-    except ValueError:  # none, or one that was changed
+    except (ValueError, TypeError):  # none, or one that was changed
         return None
