@@ -261,7 +261,8 @@ async def test_an_answer_from_before_an_event_does_not_judge_it(work: Work) -> N
 
 
 LEFT_BY_CONFIRM = """SELECT at_ms, answer_digest, facts, confirmed_key FROM delivery
-    LEFT JOIN confirmation ON delivery_id = delivery.id"""
+    LEFT JOIN confirmation ON confirmation.delivery_id = delivery.id
+    LEFT JOIN once_run ON once_run.delivery_id = delivery.id"""
 
 
 @pytest.mark.parametrize("of_prembly", [{}, {"verified_by": STORED_BY, "type": STATUS}])

@@ -200,7 +200,7 @@ def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
     Webhook(WHSEC).verify(body, headers)
     assert headers["webhook-id"] == f"{KEY}-act"
     assert before <= int(headers["webhook-timestamp"]) <= time.time()
-    once = invocation(once_key="1ce", attempt=7)  # the same for whatever it runs once for
+    once = invocation(idempotency_key="1ce", attempt=7)  # the same for whatever it runs once for
     assert sent(once, sign_with=WHSEC)[0]["webhook-id"] == "1ce-act"
 
 

@@ -100,7 +100,7 @@ def test_json_comes_as_json(body: bytes) -> None:
 
 def test_a_line_says_what_a_command_has_in_its_environment_with_its_types() -> None:
     of_command = invocation(
-        face_match=False, face_confidence=0.5, user_ref="7", kind="api", once_key="k-1"
+        face_match=False, face_confidence=0.5, user_ref="7", kind="api", idempotency_key="k-1"
     )
     got = read(delivery_line(3, of_command), 3)
     names = {name.removeprefix("PREMBLY_").lower() for name in of_command.environment}

@@ -144,7 +144,7 @@ class Claims:
             worker=self._worker,
             event=start.event,
             order_key=delivery.order_key,
-            once_key=start.once_key,
+            idempotency_key=start.idempotency_key,
         )
 
 
@@ -155,7 +155,7 @@ class _Start(NamedTuple):
     event: StoredEvent
     number: int
     claim_token: str
-    once_key: str | None
+    idempotency_key: str | None
 
 
 def _start_of(
@@ -174,7 +174,7 @@ def _start_of(
         event,
         max(delivery.attempt_count, newest_number) + 1,
         secrets.token_hex(8),
-        once_key=keys[0] if keys else None,
+        idempotency_key=keys[0] if keys else None,
     )
 
 

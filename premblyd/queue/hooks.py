@@ -13,6 +13,8 @@ with a reference; None: it has none. One feature may.
 
 TURNS: what returns whether it is decided of each delivery of an action whether it begins.
 
+TOLD: the variable by which hooks are told `Job.idempotency_key`.
+
 VOUCHED: the words of gates (`Job.vouched`): so hooks are told what each vouches for.
 
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
@@ -99,7 +101,7 @@ class Hooks:
     store: Callable[[Transaction, Sequence[New]], list[int | None]] | None = None
     locks_to_store: Callable[[Digests, str], Iterable[str]] | None = None
     # In a claim: whose turn it is, of an action with TURNS. What is not to run now is out of the
-    # way then. And such a one begins: what its job has as `once_key`.
+    # way then. And such a one begins: its job's `idempotency_key`.
     turn: Callable[[Transaction, int], Callable[[Due], Turn]] | None = None
     begin: Callable[[Transaction, Due], str | None] | None = None
     # In a claim: these begin, of actions with gates. Spends an attempt of those that a gate has let

@@ -28,7 +28,7 @@ class Job:
     event: StoredEvent
     order_key: str | None = None  # with `order`: the same for all that wait for each other
     claim_token: str
-    once_key: str | None = None  # with `once`: the same for all events it runs once for
+    idempotency_key: str | None = None  # the same for all that count as one; None: its event alone
     # By gates that let it pass, by their words: which facts of the event each vouches for. None: it
     # has let it pass before, and that can't be read.
     vouched: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from peewee import Expression, Field, ModelSelect
 
 from premblyd.feature import added
+from premblyd.ground.privacy import Shape
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
 
@@ -177,6 +178,7 @@ class AddedColumn:
     otherwise: Any = None
     of_deliveries: bool = False
     sentence: Callable[[Any], str] | None = None
+    shown: Shape = Shape.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,6 @@ _CANCEL_DEAD = update(
 _HASTEN = update(
     Delivery,
     "due_at_ms",
-    "confirmed_key",
     where=_HAS_ID & (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(),
 )
 _FIND = Statement(
@@ -160,7 +159,6 @@ class Operator:
                     "attempts_left": attempts[delivery_id],
                     "finished_at_ms": None,
                     "ran_instead_id": None,
-                    "confirmed_key": None,
                 }
                 for columns in asked:
                     values |= columns(delivery_id)
@@ -177,8 +175,7 @@ class Operator:
         attempts that they have left. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
-            values = {"due_at_ms": now_ms, "confirmed_key": None}
-            hastened = _changed(transaction, _HASTEN, part, **values)
+            hastened = _changed(transaction, _HASTEN, part, due_at_ms=now_ms)
             for anew in hooks.of(transaction).anew:
                 anew(transaction, hastened)
             return self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")

@@ -74,7 +74,10 @@ def row_of(
 
     def make(cls: _Class) -> _Class:
         found: list[Any] = [_field(column) for column in (*columns_of(table, seen), *also)]
-        found += [(column.name, Any) for column in looked_up]
+        found += [
+            (each.name, Any, field(repr=each.shown is Shape.PLAIN, metadata={"shown": each.shown}))
+            for each in looked_up
+        ]
         found += inspect.get_annotations(cls).items()
         made: Any = dataclasses.make_dataclass(
             cls.__name__, found, bases=(Row,), frozen=True, slots=True, kw_only=True

@@ -16,7 +16,7 @@ from premblyd.queue.jobs import Job
 from premblyd.run.starting import FREE, Permit
 
 M = TypeVar("M", bound=Model)
-NOT_STORED = "0" * 32  # in place of an event's key, and of what `once` goes by
+NOT_STORED = "0" * 32  # in place of the key of an event, or of all that count as one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,13 @@ class Invocation:
 
 def of_job(job: Job, permit: Permit = FREE) -> Invocation:
     """Return how the hook of a claimed delivery is run."""
-    return of_webhook(job.event, job.action, job.once_key, job.vouched, job, permit)
+    return of_webhook(job.event, job.action, job.idempotency_key, job.vouched, job, permit)
 
 
 def of_webhook(
     webhook: Webhook,
     action: str,
-    once_key: str | None,
+    idempotency_key: str | None,
     vouched: Mapping[str, tuple[str, ...] | None],
     job: Job | None = None,
     permit: Permit = FREE,
@@ -74,7 +74,7 @@ def of_webhook(
         "PREMBLY_EVENT": event_id,
         "PREMBLY_EVENT_KEY": event_key,
         "PREMBLY_DELIVERY": job.delivery_id if job else 0,
-        "PREMBLY_ONCE_KEY": once_key,
+        **dict.fromkeys(of_features("TOLD"), idempotency_key),
         "PREMBLY_ATTEMPT": job.attempt if job else 1,
         "PREMBLY_WORKER": job.worker if job else "",
         "PREMBLY_ENDPOINT": webhook.endpoint,
@@ -98,7 +98,7 @@ def of_webhook(
         environment[f"PREMBLY_{name.upper()}_FIELDS"] = ",".join(facts or ())
     return Invocation(
         action=action,
-        id=f"{once_key or event_key}-{action}",
+        id=f"{idempotency_key or event_key}-{action}",
         body=webhook.body,
         environment=environment,
         webhook=webhook,

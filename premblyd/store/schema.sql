@@ -70,12 +70,10 @@ CREATE TABLE delivery (
     finished_at_ms INTEGER,
     last_error TEXT,
     ran_instead_id INTEGER REFERENCES delivery (id),
-    once_key TEXT,
     order_key TEXT,
     order_place INTEGER,
     waits_for_id INTEGER,
     blocks_order INTEGER NOT NULL DEFAULT 0,
-    confirmed_key TEXT,
     held_by TEXT,
     CHECK ((finished_at_ms IS NULL) = (state IN ('pending', 'running'))),
     CHECK ((due_at_ms IS NOT NULL) = (state = 'running' OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))),
@@ -91,8 +89,6 @@ CREATE INDEX delivery_state ON delivery (state);
 CREATE INDEX delivery_dead ON delivery (state, action) WHERE state = 'dead';
 
 CREATE INDEX delivery_queue ON delivery (action, due_at_ms) WHERE due_at_ms IS NOT NULL;
-
-CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
 
 CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order));
 
@@ -221,9 +217,8 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
-       delivery.held_by, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
-       delivery.confirmed_key
+       delivery.held_by, delivery.ran_instead_id, delivery.order_key,
+       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW attempt_log AS
@@ -340,13 +335,19 @@ CREATE TABLE halt (
     UNIQUE (worker, action)
 ) STRICT;
 
-CREATE TABLE gone_once (
+CREATE TABLE once_run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id INTEGER UNIQUE REFERENCES delivery (id) ON DELETE CASCADE,
     action TEXT NOT NULL,
-    once_key TEXT NOT NULL,
-    delivery_id INTEGER NOT NULL,
-    UNIQUE (once_key, action)
+    once_key TEXT,
+    confirmed_key TEXT
 ) STRICT;
+
+CREATE UNIQUE INDEX once_run_key ON once_run (once_key, action) WHERE once_key IS NOT NULL;
+
+CREATE VIEW once_log AS
+SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
+FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id;
 
 CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')

@@ -146,7 +146,7 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
         "erased_name",
         "record",  # the key of the digests
         "gone_event",
-        "gone_once",
+        "once_run",
     }
     holding = {table for table in TABLES if {each.holds for each in columns(table)} > {PLAIN}}
     assert {table._meta.table_name for table in holding - {*ABOUT_PERSON}} == others
@@ -431,5 +431,5 @@ def test_during_an_erasure_nobody_writes(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(personrows, "erase_of_events", in_the_middle)
     erase(store)
     assert store.wait(submitted[0])
-    assert store.rows("SELECT state, once_key FROM delivery") == [("succeeded", None)]
+    assert store.rows("SELECT state FROM delivery") == [("succeeded",)]
     assert store.rows("SELECT outcome, output FROM attempt") == [("succeeded", None)]

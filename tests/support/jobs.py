@@ -50,7 +50,7 @@ def job(
     token: str | None = None,
     headers: list[tuple[str, str]] | None = None,
     verified_by: str = "hmac-sha256:live",
-    once_key: str | None = None,
+    idempotency_key: str | None = None,
     confirmed: tuple[str, ...] | None = None,
     has_body: bool = True,
     is_erased: bool = False,
@@ -82,7 +82,7 @@ def job(
         worker="host:1:boot",
         event=event,
         claim_token="a-claim",
-        once_key=once_key,
+        idempotency_key=idempotency_key,
         vouched={} if confirmed is None else {"confirmed": confirmed},
     )
 

@@ -49,7 +49,7 @@ UNIQUE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("event", "gone_event"), ("key",)),
     **dict.fromkeys(("verification_name", "alert", "erased_name"), ("name",)),
     **dict.fromkeys(("pause", "attempt_hour"), ("action",)),
-    **dict.fromkeys(("delivery", "gone_once"), ("once_key",)),
+    "once_run": ("once_key",),
     **dict.fromkeys(("removal", "sweep", "put_off"), ("removed",)),
     "host": ("worker",),
     "event_hour": ("type",),

@@ -249,9 +249,9 @@ class ConfirmGate:
         if ruling.wait_ms is not None:
             return _later(RUNS_ELSEWHERE, ruling.wait_ms / 1000)
         self._patience.end(job.delivery_id)
-        if ruling.other_id is not None:
+        if not ruling.runs:
             return Result(outcome=AttemptOutcome.INTERRUPTED, ends_as=State.SKIPPED)
-        return replace(confirmed.job(job), once_key=ruling.key or job.once_key)
+        return replace(confirmed.job(job), idempotency_key=ruling.key or job.idempotency_key)
 
 
 def write_down(
@@ -277,8 +277,8 @@ def write_down(
                 *(transaction, job, known, verdict, at_ms),
                 is_confirmed=lambda other_id: bool(transaction.look_up(KEPT_FACTS, [other_id])),
             )
-        if ruling.other_id is not None:
-            if ruling.wait_ms is None and not ruling.is_gone:
+        if not ruling.runs:
+            if ruling.wait_ms is None and ruling.other_id is not None:
                 once.note_other(transaction, job.delivery_id, ruling.other_id)
             return ruling
         changed = transaction.change(
@@ -286,7 +286,6 @@ def write_down(
             id=job.delivery_id,
             claim_token=job.claim_token,
             attempts_left=job.attempts_left,
-            confirmed_key=ruling.key,
         )
         if not changed:
             return None
@@ -376,10 +375,6 @@ def _later(error: str, in_s: float) -> Result:
 
 
 # Only now the attempt is spent: what comes before it is a question.
-_SPEND = update(
-    Delivery,
-    *("confirmed_key", "attempts_left"),
-    where=is_claimed_by(param("id"), param("claim_token")),
-)
+_SPEND = update(Delivery, "attempts_left", where=is_claimed_by(param("id"), param("claim_token")))
 _STORED = ("delivery_id", "at_ms", "answer_digest", "facts")
 _CONFIRM = insert(Confirmation, *_STORED, if_unique=True)  # else it did, and is told again
