@@ -139,7 +139,7 @@ def asking_success(
         transaction.ask(_EARLIER_BEFORE, **about, id=0, before_id=before_id)
         for about in _abouts(subject, action)
     ]
-    return lambda: any(rows() for rows in asked)
+    return lambda: bool([row for rows in asked for row in rows()])
 
 
 def _holders_of(transaction: Transaction, action: str, keys: Sequence[str]) -> list[_Holder]:
