@@ -15,7 +15,6 @@ from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Result
-from premblyd.queue.recovery import CONFIRMED_CHANGED
 from premblyd.record.operating import Operator
 from premblyd.run import dispatcher
 from premblyd.store.connections import connect_operator
@@ -79,11 +78,12 @@ async def test_a_hook_runs_when_prembly_says_the_same(work: Work, lines: Lines) 
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
         ((_, run),) = at.shell.runs
-    assert (run.confirmed_fields is not None, told(run, "ATTEMPT")) == (True, 1)
+    assert (run.vouched["confirmed"] is not None, told(run, "ATTEMPT")) == (True, 1)
     assert work.rows(INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
     ((asked_at_ms, sha256),) = work.rows("SELECT at_ms, answer_digest FROM inquiry")
-    columns = "confirmed_at_ms, confirmed_digest, attempts_left"
-    assert work.rows(f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
+    confirmed = "SELECT at_ms, answer_digest FROM confirmation WHERE delivery_id = 1"
+    assert work.rows(confirmed) == [(asked_at_ms, sha256)]
+    assert work.rows("SELECT attempts_left FROM delivery") == [(2,)]
     assert len(sha256) == 64
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["result"], answered["reference"]) == ("confirmed", UUID)
@@ -98,7 +98,8 @@ async def test_what_prembly_contradicts_runs_nothing_and_is_dead(work: Work, lin
         await at.add("activate", "other", **TRUE | {"user_ref": "victim"})
         await at.until_states(dead=2)
         assert at.shell.runs == []
-    assert work.rows("SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)] * 2
+    assert work.rows("SELECT last_error FROM delivery") == [(words,)] * 2
+    assert work.rows("SELECT * FROM confirmation") == []
     assert work.rows(INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["log_level"], answered["error"]) == ("warning", words)
@@ -259,7 +260,9 @@ async def test_an_answer_from_before_an_event_does_not_judge_it(work: Work) -> N
     assert work.api.asked() == 2
 
 
-LEFT_BY_CONFIRM = "confirmed_at_ms, confirmed_digest, confirmed_facts, confirmed_key"
+LEFT_BY_CONFIRM = """SELECT at_ms, answer_digest, facts, confirmed_key FROM delivery
+    LEFT JOIN confirmation ON confirmation.delivery_id = delivery.id
+    LEFT JOIN once_run ON once_run.delivery_id = delivery.id"""
 
 
 @pytest.mark.parametrize("of_prembly", [{}, {"verified_by": STORED_BY, "type": STATUS}])
@@ -270,7 +273,7 @@ async def test_a_replay_runs_for_no_earlier_answer(work: Work, of_prembly: dict[
     async with work.by(once) as at:
         await at.add("activate", **TRUE | of_prembly)
         await at.until_states(succeeded=1)
-        assert None not in at.delivery(LEFT_BY_CONFIRM)
+        assert None not in work.rows(LEFT_BY_CONFIRM)[0]
         assert work.api.asked() == (0 if of_prembly else 1)
         work.api.know(UUID, status="NOT-VERIFIED")
         at.replay(1)
@@ -278,12 +281,12 @@ async def test_a_replay_runs_for_no_earlier_answer(work: Work, of_prembly: dict[
         assert at.delivery("last_error") == (
             "Prembly's answer says outcome not_verified, the event verified",
         )
-        assert at.delivery(LEFT_BY_CONFIRM) == (None,) * 4
+        assert work.rows(LEFT_BY_CONFIRM) == [(None,) * 4]
         work.api.know(UUID)
         at.replay(1)
         await at.until_states(succeeded=1)
         assert len(at.shell.runs) == 2
-        assert None not in at.delivery(LEFT_BY_CONFIRM)
+        assert None not in work.rows(LEFT_BY_CONFIRM)[0]
 
 
 async def test_of_two_names_that_are_asked_at_once_one_runs_and_the_other_names_it(
@@ -381,12 +384,13 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(work: Work, lin
     async with work.by(ACTIVATE, of_answers) as at:
         await at.add("activate", "activate", **OPEN)
         await at.until(lambda: at.states() == {"cancelled": 2, "succeeded": 2})
-        ran = {(action_of(run), run.confirmed_fields is not None) for _, run in at.shell.runs}
+        ran = {(action_of(run), run.vouched["confirmed"] is not None) for _, run in at.shell.runs}
     assert ran == {("activate", True), ("of-answers", False)}
-    states = "SELECT event_id, state, last_error, confirmed_at_ms FROM delivery ORDER BY id LIMIT 2"
+    states = "SELECT event_id, state, last_error FROM delivery ORDER BY id LIMIT 2"
     assert sorted(work.rows(states)) == [
-        (1, "cancelled", words, None) for words in (agreement.SETTLED_SINCE, confirm.SETTLED_BEFORE)
+        (1, "cancelled", words) for words in (agreement.SETTLED_SINCE, confirm.SETTLED_BEFORE)
     ]
+    assert work.rows("SELECT delivery_id FROM confirmation WHERE delivery_id < 3") == []
     stored = "SELECT id, type, reference, outcome FROM event WHERE id > 1"
     ((event_id, *said),) = work.rows(stored)
     assert said == [STATUS, UUID, "verified"]
@@ -412,7 +416,7 @@ async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt_and_asks
         "reference response_code status detail verification_status outcome user_ref face_match"
         " face_confidence"
     )
-    assert {run.confirmed_fields for _, run in runner.runs} == {tuple(fields.split())}
+    assert {run.vouched["confirmed"] for _, run in runner.runs} == {tuple(fields.split())}
     assert work.api.asked() == 1
 
 
@@ -422,12 +426,12 @@ async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(work: Work) -
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
         with changing(work.place) as connection:
-            connection.execute("""UPDATE delivery SET confirmed_facts = '{"outcome": "yes"}'""")
+            connection.execute("""UPDATE confirmation SET facts = '{"outcome": "yes"}'""")
             again = "state = 'pending', due_at_ms = 1, attempts_left = 1, finished_at_ms = NULL"
             connection.execute(f"UPDATE delivery SET {again}")
         at.dispatcher.wake()
         await at.until_states(dead=1)
-        assert at.delivery("last_error") == (CONFIRMED_CHANGED,)
+        assert at.delivery("last_error") == (confirm.CHANGED,)
 
 
 async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
@@ -440,4 +444,4 @@ async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
         assert at.delivery("attempts_left") == (2,)
-        assert [run.confirmed_fields is not None for _, run in at.shell.runs] == [True]
+        assert [run.vouched["confirmed"] is not None for _, run in at.shell.runs] == [True]

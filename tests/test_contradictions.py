@@ -51,7 +51,8 @@ def test_what_was_confirmed_later_is_no_more(config: Path, forged: tuple[int, in
     delivery, event = forged
     by_hand(
         recorded_in(config),
-        "UPDATE delivery SET confirmed_at_ms = (SELECT max(at_ms) FROM inquiry) WHERE id = ?",
+        "INSERT INTO confirmation (delivery_id, at_ms, facts)"
+        " SELECT ?, max(at_ms), '{}' FROM inquiry",
         delivery,
     )
     assert json_of(config, "events", "--contradicted") == []

@@ -51,7 +51,7 @@ async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddr
 
 @dataclass(frozen=True)
 class Door:
-    """A gate before the actions whose names have its word: it adds to once_key, or ends the run."""
+    """A gate before the actions whose names have its word: it adds to its key, or ends the run."""
 
     word: str
     result: Result | None = None
@@ -61,7 +61,8 @@ class Door:
         return self.word in action.name
 
     async def judge(self, job: Job, action: Action) -> Job | Result:
-        return self.result or replace(job, once_key=f"{job.once_key or ''}{self.word}")
+        key = f"{job.idempotency_key or ''}{self.word}"
+        return self.result or replace(job, idempotency_key=key)
 
 
 async def test_a_hook_passes_the_gates_before_it_in_their_order_until_one_ends_its_run(

@@ -24,6 +24,7 @@ from premblyd.prembly.payload import WHEN_NAMES
 from premblyd.store.columns import Holds, Kept, columns
 from premblyd.store.schema import TABLES
 from tests.support.commands import record, run
+from tests.support.jobs import invocation
 from tests.support.pages import (
     BLOCKS,
     EVERYTHING,
@@ -156,6 +157,7 @@ def test_every_command_option_and_exit_status_is_told() -> None:
 
 def test_every_variable_of_a_hook_is_told() -> None:
     made = {text for text in constants() if re.fullmatch(r"PREMBLY_[A-Z_]+", text)}
+    made |= set(invocation().environment)
     assert len(made) == 24
     assert {text for text in first_cells("docs/hooks.md") if text.startswith("PREMBLY_")} == made
 

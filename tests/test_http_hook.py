@@ -89,12 +89,11 @@ def test_event_sends_an_envelope() -> None:
 
 
 def test_a_receiver_sees_what_prembly_confirmed() -> None:
-    confirmed: dict[str, Any] = {"is_confirmed": True, "confirmed_fields": ("reference", "outcome")}
-    headers, body = sent(invocation(**confirmed), send="event")
+    headers, body = sent(invocation(confirmed=("reference", "outcome")), send="event")
     assert headers["premblyd-confirmed"] == "true"
     assert headers["premblyd-confirmed-fields"] == "reference,outcome"
     assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
-    assert sent(invocation(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
+    assert sent(invocation(b"{}", confirmed=()))[0]["premblyd-confirmed"] == "true"
     assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]
 
 
@@ -201,7 +200,7 @@ def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
     Webhook(WHSEC).verify(body, headers)
     assert headers["webhook-id"] == f"{KEY}-act"
     assert before <= int(headers["webhook-timestamp"]) <= time.time()
-    once = invocation(once_key="1ce", attempt=7)  # the same for whatever it runs once for
+    once = invocation(idempotency_key="1ce", attempt=7)  # the same for whatever it runs once for
     assert sent(once, sign_with=WHSEC)[0]["webhook-id"] == "1ce-act"
 
 

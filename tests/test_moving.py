@@ -136,7 +136,7 @@ def test_a_row_that_postgresql_cannot_hold_is_named_without_its_values(
 ) -> None:
     insert(path, "event", id=7)
     for id_ in (17, 18, 19):
-        insert(path, "delivery", id=id_, once_key=f"k{id_}", ran_instead_id=None)
+        insert(path, "delivery", id=id_, ran_instead_id=None)
     change(path, "UPDATE delivery SET last_error = ?, finished_at_ms = NULL WHERE id = 18", HUSH)
     with pytest.raises(MoveError, match=r"^delivery 18 can't be moved") as raised:
         move_record(path, server)

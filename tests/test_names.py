@@ -95,7 +95,7 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
     assert rows(place, "SELECT count(*) FROM attempt") == [(1,)], "the name is known by then"
     assert rows(place, NAMES) == [(UUID, UUID), (DIGEST, UUID)]
     assert SESSION not in str(rows(place, "SELECT * FROM verification_name"))
-    assert rows(place, "SELECT once_key, confirmed_key FROM delivery WHERE id = 1") == [
+    assert rows(place, "SELECT once_key, confirmed_key FROM once_run WHERE delivery_id = 1") == [
         (told(run, "ONCE_KEY"),) * 2
     ]
 
@@ -330,7 +330,8 @@ def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -
     store.add("crm", body=b"2", reference=OTHER)
     (job,) = claim_once(store).jobs
     assert job.delivery_id == 1
-    assert store.rows("SELECT id FROM delivery WHERE once_key = ?", job.once_key) == [(1,)]
+    keys = store.rows("SELECT delivery_id, once_key FROM once_run")
+    assert keys == [(1, job.idempotency_key)]
     over = "state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1"
     store.by_hand(f"UPDATE delivery SET {over} WHERE id = 1")
     assert ids(claim_once(store, NOW_MS + 60_000)) == []

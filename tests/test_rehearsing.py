@@ -224,8 +224,10 @@ class Recorded:
         """Have the record say that Prembly's answer has confirmed what runs for an event."""
         own = {"response_code": "00", "outcome": "verified", "verification_status": "VERIFIED"}
         stated = {name: value for name, value in (own | facts).items() if value is not None}
-        change = "UPDATE delivery SET confirmed_at_ms = 1, confirmed_facts = ? WHERE event_id = ?"
-        self.store.by_hand(change, json.dumps(stated), event_id)
+        of_event = "SELECT id, 1, ? FROM delivery WHERE event_id = ?"
+        self.store.by_hand("DELETE FROM confirmation")
+        insert = f"INSERT INTO confirmation (delivery_id, at_ms, facts) {of_event}"
+        self.store.by_hand(insert, json.dumps(stated), event_id)
 
     def rehearse(self, *actions: dict[str, Any], since: int = 0, **changes: Any) -> list[Rehearsed]:
         new = parsed(self.folder, actions, **changes)

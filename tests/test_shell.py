@@ -152,9 +152,8 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         b'{"hush": 1}',
         attempt=3,
         token="hush",
-        once_key="1ce",
-        is_confirmed=True,
-        confirmed_fields=("reference", "outcome"),
+        idempotency_key="1ce",
+        confirmed=("reference", "outcome"),
         **{**known, **person, **other, **more},
     )
     identity = (

@@ -59,7 +59,7 @@ def test_one_valid_value_is_read_however_its_header_is_written() -> None:
 
 @for_each(("header", "value"), [(TRACEPARENT, TRACEPARENT), ("hush", None)])
 def test_every_kind_of_hook_gets_it(header: str, value: str | None) -> None:
-    told = of_webhook(new_event(headers=stored(header)), "act", None, None)
+    told = of_webhook(new_event(headers=stored(header)), "act", None, {})
     assert told.environment["PREMBLY_TRACEPARENT"] == value
     assert json.loads(delivery_line(1, told))["traceparent"] == value
     for own in ({}, {"Traceparent": "own"}):

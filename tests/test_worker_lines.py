@@ -100,7 +100,7 @@ def test_json_comes_as_json(body: bytes) -> None:
 
 def test_a_line_says_what_a_command_has_in_its_environment_with_its_types() -> None:
     of_command = invocation(
-        face_match=False, face_confidence=0.5, user_ref="7", kind="api", once_key="k-1"
+        face_match=False, face_confidence=0.5, user_ref="7", kind="api", idempotency_key="k-1"
     )
     got = read(delivery_line(3, of_command), 3)
     names = {name.removeprefix("PREMBLY_").lower() for name in of_command.environment}
@@ -121,9 +121,9 @@ def test_a_line_says_what_a_command_has_in_its_environment_with_its_types() -> N
 
 
 def test_a_line_says_what_prembly_has_confirmed_and_of_who_was_erased_has_no_body() -> None:
-    got = told(is_confirmed=True, confirmed_fields=("reference", "outcome"))
+    got = told(confirmed=("reference", "outcome"))
     assert (got["confirmed"], got["confirmed_fields"]) == (True, ["reference", "outcome"])
-    assert told(is_confirmed=True)["confirmed_fields"] == []
+    assert told(confirmed=())["confirmed_fields"] == []
     got = told(b"", is_erased=True)
     assert (got["erased"], got["body"], got["body_base64"]) == (True, None, None)
     assert told()["erased"] is False

@@ -22,6 +22,7 @@ from premblyd.ground.privacy import MASK
 from premblyd.ground.words import counted
 from premblyd.record import events
 from premblyd.record.events import AttemptRow, ShownEvent
+from premblyd.record.lists import DeliveryRow
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.replays import RAN_BEFORE
 from premblyd.record.told import Block
@@ -94,8 +95,9 @@ def _print(event: ShownEvent) -> None:
             click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
         if delivery.columns["state"] == "dead" and delivery.columns["blocks_order"]:
             click.echo("  later ones wait until it is replayed and succeeds, or is cancelled")
-        if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
-            click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
+        for column in DeliveryRow.looked_up:
+            if column.sentence and (value := delivery.columns[column.name]) is not None:
+                click.echo(f"  {column.sentence(value)}")
         for attempt in delivery.attempts:
             _print_attempt(attempt)
     for each in event.told:

@@ -2,7 +2,7 @@
 finds them; shares.py keeps each action's share."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import hooks, recovery
 from premblyd.queue.due import Queued
 from premblyd.queue.end import may_end
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Room
+from premblyd.queue.jobs import Claimable, Claimed, Due, Job, Room
 from premblyd.queue.recovery import ErasedError, UnusableError
 from premblyd.queue.shares import Rota, Shares
-from premblyd.store.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
+from premblyd.store.engine import BulkInsert, BulkUpdate, Row, Transaction
 from premblyd.store.states import State
 from premblyd.store.tables import Attempt, Delivery
 from premblyd.store.writer import Deferred
@@ -61,12 +61,17 @@ class Claims:
         ]
         starts = [start for start in tried if start is not None]
         attempt_ids = self._start(transaction, starts, actions, now_ms)
+        gated = [each.delivery.id for each in starts if actions[each.delivery.action].is_gated]
+        resume = hooks.of(transaction).resume if gated else ()
+        resumed = [each(transaction, gated) for each in resume]
         passed = queue.passed + len(tried) - len(starts)
         has_more = self._has_more(queue, has_changed=bool(starts or passed))
         next_due_ms = queue.asking_next_due()
 
         def read() -> Claimed:
-            jobs = map(self._job, starts, attempt_ids(), repeat(now_ms))
+            jobs: Iterable[Job] = map(self._job, starts, attempt_ids(), repeat(now_ms))
+            for each in resumed:
+                jobs = each(jobs)
             return Claimed(list(jobs), next_due_ms(), passed, has_more, bool(queue.full))
 
         return Deferred(read)
@@ -118,7 +123,8 @@ class Claims:
             action = actions[delivery.action]
             token = start.claim_token
             opened.append((delivery.id, start.number, self._worker, action.digest, now_ms, token))
-            left = delivery.attempts_left - start.cost
+            # One with gates spends it when they let it pass.
+            left = delivery.attempts_left - (not action.is_gated)
             changed.append((delivery.id, now_ms + action.lease_ms, start.number, left))
         attempt_ids = transaction.inserting_many(_OPEN_ATTEMPTS, opened)
         transaction.changing_many(_START_DELIVERIES, changed)
@@ -126,7 +132,7 @@ class Claims:
 
     def _job(self, start: "_Start", attempt_id: int | None, now_ms: int) -> Job:
         delivery = start.delivery
-        job = Job(
+        return Job(
             delivery_id=delivery.id,
             attempt_id=attempt_id or 0,
             attempt=start.number,
@@ -138,23 +144,18 @@ class Claims:
             worker=self._worker,
             event=start.event,
             order_key=delivery.order_key,
-            once_key=start.once_key,
-            is_confirmed=delivery.confirmed_at_ms is not None,
+            idempotency_key=start.idempotency_key,
         )
-        return job if start.confirmed is None else start.confirmed.job(job)
 
 
 class _Start(NamedTuple):
-    """A delivery that begins, as its attempt of this `number`. `cost`: attempts that it spends by
-    that."""
+    """A delivery that begins, as its attempt of this `number`."""
 
     delivery: Due
     event: StoredEvent
     number: int
     claim_token: str
-    cost: int
-    confirmed: Confirmed | None
-    once_key: str | None
+    idempotency_key: str | None
 
 
 def _start_of(
@@ -166,8 +167,6 @@ def _start_of(
         raise ErasedError(recovery.ERASED)
     if action.gets_body and not event.has_body and not event.is_erased:
         raise UnusableError(recovery.BODY_GONE)
-    is_confirmed = delivery.confirmed_at_ms is not None
-    confirmed = _confirmed(transaction, delivery.id) if is_confirmed else None
     begins = hooks.of(transaction).begin if action.takes_turns else ()
     keys = [begin(transaction, delivery) for begin in begins]
     return _Start(
@@ -175,22 +174,8 @@ def _start_of(
         event,
         max(delivery.attempt_count, newest_number) + 1,
         secrets.token_hex(8),
-        cost=1 if is_confirmed or not action.is_gated else 0,
-        confirmed=confirmed,
-        once_key=keys[0] if keys else None,
+        idempotency_key=keys[0] if keys else None,
     )
-
-
-def _confirmed(transaction: Transaction, delivery_id: int) -> Confirmed | None:
-    """Return what Prembly confirmed of a delivery's event, before an earlier attempt; None: by a
-    premblyd that did not keep it."""
-    row = transaction.row(_CONFIRMED_FACTS, id=delivery_id)
-    if row is None or row[0] is None:
-        return None
-    try:
-        return Confirmed.read(row[0])
-    except (ValueError, TypeError):
-        raise UnusableError(recovery.CONFIRMED_CHANGED) from None
 
 
 _OPEN_ATTEMPTS = BulkInsert(
@@ -205,7 +190,4 @@ _START_DELIVERIES = BulkUpdate(
     ).where(Delivery.id == given.c.id),
     Delivery.id,
     {"id": int, "due_at_ms": int, "attempt_count": int, "attempts_left": int},
-)
-_CONFIRMED_FACTS = Statement(
-    Delivery.select(Delivery.confirmed_facts).where(Delivery.id == param("id"))
 )

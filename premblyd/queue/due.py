@@ -346,7 +346,6 @@ _DUE = (
         Delivery.state,
         Delivery.attempt_count,
         Delivery.attempts_left,
-        Delivery.confirmed_at_ms,
         Delivery.order_key,
         # SQLite and PostgreSQL know a blob's length without reading it.
         fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),

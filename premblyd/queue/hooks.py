@@ -13,6 +13,10 @@ with a reference; None: it has none. One feature may.
 
 TURNS: what returns whether it is decided of each delivery of an action whether it begins.
 
+TOLD: the variable by which hooks are told `Job.idempotency_key`.
+
+VOUCHED: the words of gates (`Job.vouched`): so hooks are told what each vouches for.
+
 WITHHELD: what returns the condition, on an event of one of these ids, under which nothing that may
 name anybody is written any more. It is a part of the statements that write: read before, it would
 cost a way to a far server; and what is written and emptied afterwards stays in PostgreSQL's log.
@@ -36,6 +40,8 @@ from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
 from premblyd.store.writer import Writer
+
+Resumed = Callable[[Iterable[Job]], Iterable[Job]]
 
 
 class Arrival(NamedTuple):
@@ -95,9 +101,12 @@ class Hooks:
     store: Callable[[Transaction, Sequence[New]], list[int | None]] | None = None
     locks_to_store: Callable[[Digests, str], Iterable[str]] | None = None
     # In a claim: whose turn it is, of an action with TURNS. What is not to run now is out of the
-    # way then. And such a one begins: what its job has as `once_key`.
+    # way then. And such a one begins: its job's `idempotency_key`.
     turn: Callable[[Transaction, int], Callable[[Due], Turn]] | None = None
     begin: Callable[[Transaction, Due], str | None] | None = None
+    # In a claim: these begin, of actions with gates. Spends an attempt of those that a gate has let
+    # pass before, and returns what makes their jobs those of then.
+    resume: Callable[[Transaction, Sequence[int]], Resumed] | None = None
     # In a claim: whether this can't end now, as another host has what that changes. Names of the
     # locks of that, when a hook has ended: on the loop.
     keeps_open: Callable[[Transaction, Due], bool] | None = None
@@ -110,6 +119,8 @@ class Hooks:
     again: Callable[[Transaction, Mapping[int, Any]], Callable[[int], Mapping[str, Any]]] | None = (
         None
     )
+    # Behind deliveries that somebody has queued again, or made due now.
+    anew: Callable[[Transaction, Sequence[int]], None] | None = None
 
 
 class Bound:

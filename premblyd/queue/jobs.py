@@ -1,12 +1,10 @@
-"""What the queue and the hooks exchange: what may be claimed, jobs, what Prembly has confirmed,
-results and endings."""
+"""What the queue and the hooks exchange: what may be claimed, jobs, results and endings."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
-from premblyd.prembly.payload import FACTS, Outcome, StoredEvent
+from premblyd.prembly.payload import StoredEvent
 from premblyd.store.states import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
@@ -30,9 +28,10 @@ class Job:
     event: StoredEvent
     order_key: str | None = None  # with `order`: the same for all that wait for each other
     claim_token: str
-    once_key: str | None = None  # with `once`: the same for all events it runs once for
-    is_confirmed: bool = False  # by Prembly, whose answer agrees with the event
-    confirmed_fields: tuple[str, ...] = ()  # the facts that its answer states
+    idempotency_key: str | None = None  # the same for all that count as one; None: its event alone
+    # By gates that let it pass, by their words: which facts of the event each vouches for. None: it
+    # has let it pass before, and that can't be read.
+    vouched: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
 
     def without_body(self) -> "Job":
         """Return the job for those who don't need its body, so that they don't keep it."""
@@ -139,35 +138,5 @@ class Due(NamedTuple):
     state: str
     attempt_count: int
     attempts_left: int
-    confirmed_at_ms: Any
     order_key: str | None
     body_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmed:
-    """What Prembly's answer confirmed of an event, kept with the delivery, so that each attempt of
-    its hook gets the same: the facts that an answer with this SHA-256 states, by their names in
-    Verdict; `reference` among them when it names the event's."""
-
-    facts: Mapping[str, Any]
-    sha256: bytes | None = None
-
-    @classmethod
-    def read(cls, text: str | None) -> Self:
-        """Read what `text` wrote. Raise ValueError when there is nothing."""
-        facts = dict(json.loads(text or ""))
-        if "outcome" in facts:
-            facts["outcome"] = Outcome(facts["outcome"])
-        return cls(facts=facts)
-
-    @property
-    def text(self) -> str:
-        """As it is stored."""
-        return json.dumps(self.facts)
-
-    def job(self, job: Job) -> Job:
-        """Return the job with which the hook runs: its event's facts are the confirmed ones."""
-        changes = {name: value for name, value in self.facts.items() if name in FACTS}
-        event = replace(job.event, verdict=replace(job.event.verdict, **changes))
-        return replace(job, event=event, is_confirmed=True, confirmed_fields=tuple(self.facts))

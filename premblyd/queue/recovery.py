@@ -23,7 +23,6 @@ EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
 ERASED = "its person was erased"
 BODY_GONE = "the body of its event was deleted when its retention period expired"
-CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 EVENT_COLUMNS = (
     *(field.name for field in fields(Webhook) if field.name != "verdict"),
     *("id", "key", "removed_parts"),

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from peewee import Expression, Field, ModelSelect
 
 from premblyd.feature import added
+from premblyd.ground.privacy import Shape
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
 
@@ -166,14 +167,18 @@ def narrowed(chosen: C, **more: Any) -> C | None:
     return dataclasses.replace(chosen, **more)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AddedColumn:
     """A column that a feature adds to the lists of events and of deliveries. `find` returns its
-    values by the numbers of events; those of others are `otherwise`."""
+    values by the numbers of events; those of others are `otherwise`. `of_deliveries`: it is in
+    these alone, and found by their numbers. `sentence`: says it where one event is shown."""
 
     name: str
     find: Callable[[Database, Collection[int]], Mapping[int, Any]]
     otherwise: Any = None
+    of_deliveries: bool = False
+    sentence: Callable[[Any], str] | None = None
+    shown: Shape = Shape.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ _LOOKED_UP: tuple[AddedColumn, ...] = tuple(added("listing", "COLUMNS"))
 _INSTEAD = tuple(added("listing", "INSTEAD"))  # columns, and what makes words of a row
 
 
-@row_of(Event, Seen.LISTS, looked_up=_LOOKED_UP)
+@row_of(Event, Seen.LISTS, looked_up=tuple(each for each in _LOOKED_UP if not each.of_deliveries))
 class EventRow(Row):
     """An event in a list."""
 

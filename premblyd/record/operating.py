@@ -56,14 +56,9 @@ _CANCEL_DEAD = update(
     *("state", "finished_at_ms"),
     where=_HAS_ID & (Delivery.state == State.DEAD),
 )
-# What Prembly confirmed before: whoever has a hook run anew has it asked anew.
-_UNCONFIRMED = dict.fromkeys(
-    ("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key")
-)
 _HASTEN = update(
     Delivery,
     "due_at_ms",
-    *_UNCONFIRMED,
     where=_HAS_ID & (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(),
 )
 _FIND = Statement(
@@ -164,12 +159,13 @@ class Operator:
                     "attempts_left": attempts[delivery_id],
                     "finished_at_ms": None,
                     "ran_instead_id": None,
-                    **_UNCONFIRMED,
                 }
                 for columns in asked:
                     values |= columns(delivery_id)
                 if transaction.change(_replay(tuple(values)), delivery_id=delivery_id, **values):
                     queued.append(delivery_id)
+            for anew in hooks.of(transaction).anew:
+                anew(transaction, queued)
             return self._record_many(transaction, REPLAYED, queued, now_ms)
 
         return _in_batches([*attempts], queue)
@@ -179,7 +175,9 @@ class Operator:
         attempts that they have left. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
-            hastened = _changed(transaction, _HASTEN, part, due_at_ms=now_ms, **_UNCONFIRMED)
+            hastened = _changed(transaction, _HASTEN, part, due_at_ms=now_ms)
+            for anew in hooks.of(transaction).anew:
+                anew(transaction, hastened)
             return self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")
 
         return _in_batches(delivery_ids, make_due_now)

@@ -74,7 +74,10 @@ def row_of(
 
     def make(cls: _Class) -> _Class:
         found: list[Any] = [_field(column) for column in (*columns_of(table, seen), *also)]
-        found += [(column.name, Any) for column in looked_up]
+        found += [
+            (each.name, Any, field(repr=each.shown is Shape.PLAIN, metadata={"shown": each.shown}))
+            for each in looked_up
+        ]
         found += inspect.get_annotations(cls).items()
         made: Any = dataclasses.make_dataclass(
             cls.__name__, found, bases=(Row,), frozen=True, slots=True, kw_only=True
@@ -156,7 +159,7 @@ def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> l
         made.append(columns)
     looked_up = getattr(row, "looked_up", ())
     for column in looked_up if made else ():
-        of = "event_id" if "event_id" in names else "id"
+        of = "event_id" if "event_id" in names and not column.of_deliveries else "id"
         values = column.find(database, {columns[of] for columns in made})
         for columns in made:
             columns[column.name] = values.get(columns[of], column.otherwise)

@@ -38,8 +38,6 @@ _GONE = 410
 MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 # Headers of Standard Webhooks 1.0 (github.com/standard-webhooks).
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
-CONFIRMED = "premblyd-confirmed"  # a header: Prembly's answer agrees with the event
-CONFIRMED_FIELDS = "premblyd-confirmed-fields"  # and states these facts
 ERASED = "premblyd-erased"  # a header: the event's person was erased, so its body is empty
 
 
@@ -59,9 +57,10 @@ def make_request(
         headers.append((payload.TRACE_HEADER, invocation.webhook.traceparent))
     timestamp = str(int(now_s))
     headers.append((TIMESTAMP, timestamp))
-    if invocation.confirmed_fields is not None:
-        headers.append((CONFIRMED, "true"))
-        headers.append((CONFIRMED_FIELDS, ",".join(invocation.confirmed_fields)))
+    for name, facts in invocation.vouched.items():
+        if facts is not None:
+            headers.append((f"premblyd-{name}", "true"))
+            headers.append((f"premblyd-{name}-fields", ",".join(facts)))
     if invocation.is_erased:
         headers.append((ERASED, "1"))
     if hook.sign_with is not None:
@@ -107,8 +106,8 @@ def _envelope(invocation: Invocation, webhook: Webhook) -> dict[str, Any]:
         "key": invocation.event_key,
         "received_at": times.iso(webhook.received_at_ms),
     }
-    if invocation.confirmed_fields is not None:
-        envelope["confirmed_fields"] = list(invocation.confirmed_fields)
+    vouched = invocation.vouched.items()
+    envelope |= {f"{name}_fields": facts for name, facts in vouched if facts is not None}
     envelope |= invocation.context()
     if invocation.is_erased:
         envelope["erased"] = True

@@ -3,7 +3,7 @@ without running it (`Preview`)."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from premblyd.config.secrets import Secret
@@ -11,11 +11,12 @@ from premblyd.config.values import Model
 from premblyd.ground.privacy import MASK
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Webhook
+from premblyd.queue.hooks import of_features
 from premblyd.queue.jobs import Job
 from premblyd.run.starting import FREE, Permit
 
 M = TypeVar("M", bound=Model)
-NOT_STORED = "0" * 32  # in place of an event's key, and of what `once` goes by
+NOT_STORED = "0" * 32  # in place of the key of an event, or of all that count as one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Invocation:
     `action`: whose hook it is; an alert's is its own. `id`: the same each time the same is told.
     `environment`: what a process has of it; None is
     empty. `webhook`: what it is about, with the number and key of its event; None: no webhook.
-    `confirmed_fields`: the facts that Prembly's answer states; None: Prembly confirmed nothing.
+    `vouched`: by the words of all gates, which facts each vouches for; None: it was not asked.
     `is_erased`: its person was erased, so nothing that names anybody is left to be told.
     """
 
@@ -36,7 +37,7 @@ class Invocation:
     webhook: Webhook | None = None
     event_id: int = 0
     event_key: str = NOT_STORED
-    confirmed_fields: tuple[str, ...] | None = None
+    vouched: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     is_erased: bool = False
     permit: Permit = FREE
 
@@ -53,27 +54,27 @@ class Invocation:
 
 def of_job(job: Job, permit: Permit = FREE) -> Invocation:
     """Return how the hook of a claimed delivery is run."""
-    confirmed_fields = job.confirmed_fields if job.is_confirmed else None
-    return of_webhook(job.event, job.action, job.once_key, confirmed_fields, job, permit)
+    return of_webhook(job.event, job.action, job.idempotency_key, job.vouched, job, permit)
 
 
 def of_webhook(
     webhook: Webhook,
     action: str,
-    once_key: str | None,
-    confirmed_fields: tuple[str, ...] | None,
+    idempotency_key: str | None,
+    vouched: Mapping[str, tuple[str, ...] | None],
     job: Job | None = None,
     permit: Permit = FREE,
 ) -> Invocation:
     """Return how the hook of `action` is run for a webhook. Without a `job` that is not stored."""
     event_id, event_key = (job.event.id, job.event.key) if job else (0, NOT_STORED)
     verdict = webhook.verdict
+    vouched = {name: vouched.get(name) for name in of_features("VOUCHED")}
     is_erased = job is not None and job.event.is_erased
     environment = {
         "PREMBLY_EVENT": event_id,
         "PREMBLY_EVENT_KEY": event_key,
         "PREMBLY_DELIVERY": job.delivery_id if job else 0,
-        "PREMBLY_ONCE_KEY": once_key,
+        **dict.fromkeys(of_features("TOLD"), idempotency_key),
         "PREMBLY_ATTEMPT": job.attempt if job else 1,
         "PREMBLY_WORKER": job.worker if job else "",
         "PREMBLY_ENDPOINT": webhook.endpoint,
@@ -90,19 +91,20 @@ def of_webhook(
         "PREMBLY_RISK_SCORE": verdict.risk_score,
         "PREMBLY_DOUBT": verdict.doubt,
         "PREMBLY_TRACEPARENT": webhook.traceparent,
-        "PREMBLY_CONFIRMED": None if confirmed_fields is None else True,
-        "PREMBLY_CONFIRMED_FIELDS": ",".join(confirmed_fields or ()),
         "PREMBLY_ERASED": 1 if is_erased else None,
     }
+    for name, facts in vouched.items():
+        environment[f"PREMBLY_{name.upper()}"] = None if facts is None else True
+        environment[f"PREMBLY_{name.upper()}_FIELDS"] = ",".join(facts or ())
     return Invocation(
         action=action,
-        id=f"{once_key or event_key}-{action}",
+        id=f"{idempotency_key or event_key}-{action}",
         body=webhook.body,
         environment=environment,
         webhook=webhook,
         event_id=event_id,
         event_key=event_key,
-        confirmed_fields=confirmed_fields,
+        vouched=vouched,
         is_erased=is_erased,
         permit=permit,
     )

@@ -70,15 +70,10 @@ CREATE TABLE delivery (
     finished_at_ms INTEGER,
     last_error TEXT,
     ran_instead_id INTEGER REFERENCES delivery (id),
-    once_key TEXT,
-    confirmed_at_ms INTEGER,
-    confirmed_digest TEXT,
     order_key TEXT,
     order_place INTEGER,
     waits_for_id INTEGER,
     blocks_order INTEGER NOT NULL DEFAULT 0,
-    confirmed_facts TEXT,
-    confirmed_key TEXT,
     held_by TEXT,
     CHECK ((finished_at_ms IS NULL) = (state IN ('pending', 'running'))),
     CHECK ((due_at_ms IS NOT NULL) = (state = 'running' OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))),
@@ -94,8 +89,6 @@ CREATE INDEX delivery_state ON delivery (state);
 CREATE INDEX delivery_dead ON delivery (state, action) WHERE state = 'dead';
 
 CREATE INDEX delivery_queue ON delivery (action, due_at_ms) WHERE due_at_ms IS NOT NULL;
-
-CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
 
 CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order));
 
@@ -224,10 +217,8 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
-       delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
-       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
-       delivery.confirmed_facts, delivery.confirmed_key
+       delivery.held_by, delivery.ran_instead_id, delivery.order_key,
+       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW attempt_log AS
@@ -344,13 +335,19 @@ CREATE TABLE halt (
     UNIQUE (worker, action)
 ) STRICT;
 
-CREATE TABLE gone_once (
+CREATE TABLE once_run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id INTEGER UNIQUE REFERENCES delivery (id) ON DELETE CASCADE,
     action TEXT NOT NULL,
-    once_key TEXT NOT NULL,
-    delivery_id INTEGER NOT NULL,
-    UNIQUE (once_key, action)
+    once_key TEXT,
+    confirmed_key TEXT
 ) STRICT;
+
+CREATE UNIQUE INDEX once_run_key ON once_run (once_key, action) WHERE once_key IS NOT NULL;
+
+CREATE VIEW once_log AS
+SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
+FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id;
 
 CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
@@ -438,11 +435,24 @@ CREATE TABLE day (
     counts TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE confirmation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id INTEGER NOT NULL UNIQUE REFERENCES delivery (id) ON DELETE CASCADE,
+    at_ms INTEGER NOT NULL,
+    answer_digest TEXT,
+    facts TEXT NOT NULL
+) STRICT;
+
 CREATE VIEW inquiry_log AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
        http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
 FROM inquiry;
+
+CREATE VIEW confirm_log AS
+SELECT delivery_id, delivery.event_id, delivery.action, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS confirmed_at,
+       answer_digest, facts
+FROM confirmation JOIN delivery ON delivery.id = delivery_id;
 
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,

@@ -104,21 +104,12 @@ class Delivery(Table):
     last_error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     # Of a skipped one: the delivery that succeeded in its place.
     ran_instead = Reference("self", column_name="ran_instead_id", null=True, is_about=False)
-    # With `once`, of the one that runs or has succeeded: what it runs once for.
-    once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
-    confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
-    # Of that answer.
-    confirmed_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
     # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
     # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
     order_key = Text(DIGEST, kept=Kept.RECORD, null=True)
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
     blocks_order = Truth(PLAIN, constraints=ZERO)
-    # What Prembly's answer states, see queue/jobs.py.
-    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
-    # With `once`, by the names in that answer: see queue/names.py.
-    confirmed_key = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # What keeps a pending one from being due: the name of what will make it due again.
     held_by = Text(PLAIN, seen=Seen.NOWHERE, null=True)
 
@@ -135,7 +126,6 @@ class Delivery(Table):
         "state (state)",
         "dead (state, action) WHERE state = 'dead'",
         "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
-        "UNIQUE once (once_key, action) WHERE once_key IS NOT NULL",
         "order (order_key, action, order_place)"
         " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))",
         "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
@@ -333,10 +323,8 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left, {iso("delivery.created_at_ms")} AS created_at,
        {iso("delivery.due_at_ms")} AS due_at, {iso("delivery.finished_at_ms")} AS finished_at,
-       delivery.held_by, {iso("delivery.confirmed_at_ms")} AS confirmed_at,
-       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
-       delivery.confirmed_facts, delivery.confirmed_key
+       delivery.held_by, delivery.ran_instead_id, delivery.order_key,
+       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id""",
     f"""CREATE VIEW attempt_log AS
 SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, attempt.number,

@@ -11,7 +11,8 @@ import pytest
 from peewee import Model
 
 from premblyd.features.asking.confirm import write_down
-from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.asking.questions import Confirmed
+from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
 from premblyd.features.keeping.holds import Subject
@@ -19,7 +20,7 @@ from premblyd.features.keeping.persons import Named
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Confirmed, Result, Room
+from premblyd.queue.jobs import Claimable, Result, Room
 from premblyd.store.columns import DIGEST, PLAIN, ColumnType, columns
 from premblyd.store.connections import connect_operator
 from premblyd.store.schema import TABLES
@@ -60,7 +61,7 @@ def texts(store: Store) -> Iterable[tuple[str, str]]:
 # --- Every column of the catalogue ---------------------------------------------------------
 
 ABOUT_PERSON: tuple[type[Model], ...] = (
-    *(Event, Delivery, Attempt, Inquiry, Awaited, OperatorAction, VerificationName),
+    *(Event, Delivery, Attempt, Inquiry, Awaited, Confirmation, OperatorAction, VerificationName),
 )
 # Who did what stays as long as the row does.
 STAY = {("operator_action", "actor")}
@@ -85,6 +86,8 @@ def fill(store: Store) -> int:
     ask(store, Purpose.CONFIRM, InquiryResult.CONFIRMED, "r", **about)
     waits = "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
     store.by_hand(f"{waits} VALUES ('prembly', 'r', {event_id}, 'waiting', 1, 1)")
+    confirmed = "INSERT INTO confirmation (delivery_id, at_ms, facts)"
+    store.by_hand(f"{confirmed} VALUES ({job.delivery_id}, 1, '')")
     noted = "INSERT INTO operator_action (at_ms, actor, action, event_id)"
     store.by_hand(f"{noted} VALUES (1, 'ops', 'reveal', {event_id})")
     named = "INSERT INTO verification_name (name, verification, at_ms)"
@@ -143,7 +146,7 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
         "erased_name",
         "record",  # the key of the digests
         "gone_event",
-        "gone_once",
+        "once_run",
     }
     holding = {table for table in TABLES if {each.holds for each in columns(table)} > {PLAIN}}
     assert {table._meta.table_name for table in holding - {*ABOUT_PERSON}} == others
@@ -428,5 +431,5 @@ def test_during_an_erasure_nobody_writes(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(personrows, "erase_of_events", in_the_middle)
     erase(store)
     assert store.wait(submitted[0])
-    assert store.rows("SELECT state, once_key FROM delivery") == [("succeeded", None)]
+    assert store.rows("SELECT state FROM delivery") == [("succeeded",)]
     assert store.rows("SELECT outcome, output FROM attempt") == [("succeeded", None)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, personzip
 from premblyd.features.keeping.erasing import Request
 from premblyd.features.keeping.persons import Named
@@ -54,8 +54,9 @@ def page_of(file: zipfile.ZipFile) -> str:
 def fill(store: Store, event_id: int) -> None:
     """Have everything happen to an event that leaves a row."""
     ((delivery,),) = store.rows("SELECT id FROM delivery WHERE event_id = ?", event_id)
-    store.by_hand('UPDATE delivery SET confirmed_facts = \'{"a": "facts"}\'')
     for sql in (
+        "confirmation (delivery_id, at_ms, answer_digest, facts)"
+        f" VALUES ({delivery}, 1, 'of it', '{{\"a\": \"facts\"}}')",
         "attempt (delivery_id, number, worker, action_digest, started_at_ms, finished_at_ms,"
         " outcome, error, output, claim_token)"
         f" VALUES ({delivery}, 1, 'w', 'd', 1, 2, 'failed', 'no', 'out', '')",
@@ -94,6 +95,7 @@ def test_all_that_is_held_of_a_person_is_in_it_but_the_token(store: Store) -> No
         tables.Attempt: delivery["attempts"][0],
         Inquiry: event["inquiries"][0],
         Awaited: event["awaited"][0],
+        Confirmation: event["confirmations"][0],
         tables.OperatorAction: event["operator_actions"][0],
     }
     for table, row in rows.items():

@@ -104,7 +104,8 @@ def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -
 def test_of_a_record_the_key_stays_and_what_its_hook_has_done(store: Store, are_kept: bool) -> None:
     first = store.add("crm")
     finish(store, first.event_id)
-    store.by_hand("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
+    keys = "(delivery_id, action, once_key, confirmed_key)"
+    store.by_hand(f"INSERT INTO once_run {keys} VALUES (1, 'crm', 'k', 'c')")
     second = store.add("crm", body=b"2", received_at_ms=LATER_MS)
     finish(store, second.event_id, "skipped")
     store.by_hand("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
@@ -113,14 +114,13 @@ def test_of_a_record_the_key_stays_and_what_its_hook_has_done(store: Store, are_
     store.by_hand("UPDATE inquiry SET event_id = 2")
     if are_kept:  # of an earlier one
         store.by_hand("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", first.key)
-        values = "(action, once_key, delivery_id) VALUES ('crm', 'k', 1)"
-        store.by_hand(f"INSERT INTO gone_once {values}")
+        store.by_hand("INSERT INTO once_run (action, once_key) VALUES ('crm', 'c')")
     hours = store.rows("SELECT sum(events) FROM event_hour")
     assert sweep(store, record="1d") == {"record": 1}
     assert events(store) == [second.event_id]
     assert store.rows("SELECT key, event_id FROM gone_event") == [(first.key, first.event_id)]
-    gone = "SELECT action, once_key, delivery_id FROM gone_once ORDER BY once_key"
-    assert store.rows(gone) == [("crm", "c", 1), ("crm", "k", 1)]
+    gone = "SELECT action, once_key, delivery_id FROM once_run ORDER BY once_key"
+    assert store.rows(gone) == [("crm", "c", None), ("crm", "k", None)]
     assert store.rows("SELECT id, ran_instead_id FROM delivery") == [(2, None)]
     assert store.rows("SELECT stored_event_id FROM inquiry") == [(None,)]
     assert store.rows("SELECT id FROM operator_action") == []
@@ -230,6 +230,7 @@ FILL = (
     " VALUES (0, 'reconcile', 1, 'settled', 1)",
     "INSERT INTO inquiry (at_ms, purpose, result, duration_ms)"
     " VALUES (0, 'reconcile', 'not_found', 1)",
+    "INSERT INTO confirmation (delivery_id, at_ms, facts) VALUES (1, 0, '')",
     "INSERT INTO awaited (endpoint, reference, event_id, state, created_at_ms, finished_at_ms)"
     " VALUES ('', '', 1, 'settled', 0, 0)",
     "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (0, '', 'reveal', 1)",
@@ -250,7 +251,7 @@ REACHED = {
 }
 # Their rows stand for nobody any more, or are made by what is removed; a reason of a pause goes
 # with it: tests/store/test_pauses.py.
-OUTLAST = {"erasure", "erased_name", "record", "gone_event", "gone_once", "pause"}
+OUTLAST = {"erasure", "erased_name", "record", "gone_event", "once_run", "pause"}
 
 
 def private(table: type[Table]) -> list[Any]:

@@ -282,7 +282,8 @@ class Model:
         rows = self.rows(
             "SELECT delivery.id, delivery.state FROM delivery JOIN event ON event.id = event_id"
             " WHERE action = ? AND delivery.id < ? AND (state IN ('pending', 'running')"
-            " OR (state = 'dead' AND ? AND (? OR confirmed_at_ms IS NOT NULL) AND NOT EXISTS"
+            " OR (state = 'dead' AND ? AND"
+            " (? OR delivery.id IN (SELECT delivery_id FROM confirmation)) AND NOT EXISTS"
             " (SELECT 1 FROM inquiry WHERE inquiry.event_id = event.id"
             " AND result = 'contradicted'))) AND event.reference IS NOT NULL"
             " AND replace(replace(lower(event.reference), '_', ''), '-', '') = ?",
@@ -438,10 +439,11 @@ class Model:
         """A delivery is dead only when its attempts are spent, trying again can't help, or Prembly
         does not confirm it; and skipped only when another has succeeded in its place."""
         rows = self.rows(
-            "SELECT delivery.id, action, event_id, confirmed_at_ms, last_error,"
+            "SELECT delivery.id, action, event_id, max(confirmation.at_ms), last_error,"
             " count(*) FILTER (WHERE outcome IN ('failed', 'timed_out') OR coalesce(error, ?) = ?),"
             " max(coalesce(exit_code, 0)) FROM delivery LEFT JOIN attempt"
-            " ON delivery_id = delivery.id WHERE state = 'dead' GROUP BY delivery.id",
+            " ON attempt.delivery_id = delivery.id LEFT JOIN confirmation"
+            " ON confirmation.delivery_id = delivery.id WHERE state = 'dead' GROUP BY delivery.id",
             CRASHED,  # of one that was erased nothing is told
             CRASHED,
         )
@@ -509,7 +511,8 @@ class Model:
         seen, self._waiting = self._waiting, {}
         now_s = self.time.now_s
         for delivery, name, number, is_doubtful in self.rows(
-            "SELECT id, action, attempt_count, confirmed_at_ms IS NULL FROM delivery"
+            "SELECT id, action, attempt_count,"
+            " id NOT IN (SELECT delivery_id FROM confirmation) FROM delivery"
             " WHERE state = 'pending' AND waits_for_id IS NULL"
         ):
             action = self.actions[name]

@@ -193,7 +193,7 @@ def check_deliveries(store: Store) -> None:
     stuck = """SELECT id FROM delivery WHERE waits_for_id IN (SELECT id FROM delivery
         WHERE state NOT IN ('pending', 'running'))"""
     assert store.rows(stuck) == []
-    keys = """SELECT once_key FROM delivery WHERE action = 'once' AND once_key IS NOT NULL
+    keys = """SELECT once_key FROM once_log WHERE action = 'once' AND once_key IS NOT NULL
         AND state IN ('running', 'succeeded') GROUP BY once_key HAVING count(*) > 1"""
     assert store.rows(keys) == []
 

@@ -12,7 +12,7 @@ from tests.support.queue import FAILED, LATER_MS, SUCCEEDED, claim, claim_once, 
 from tests.support.store import NOW_MS, Store
 
 STATES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
-KEYS = "SELECT id, once_key FROM delivery WHERE once_key IS NOT NULL ORDER BY id"
+KEYS = "SELECT delivery_id, once_key FROM once_run WHERE once_key IS NOT NULL ORDER BY 1"
 
 
 def add(store: Store, body: bytes, *actions: str, **changes: Any) -> None:
@@ -39,7 +39,7 @@ def test_another_reference_outcome_or_action_runs(store: Store) -> None:
     add(store, b"9", "other")
     claimed = claim_once(store)
     assert ids(claimed) == [1, 2, 3, 4]
-    keys = [job.once_key for job in claimed.jobs]
+    keys = [job.idempotency_key for job in claimed.jobs]
     assert len(set(keys)) == 3
     assert keys[3] == keys[0] == once_key(store.digests, "ref-1", Outcome.VERIFIED)
 
@@ -68,7 +68,7 @@ def test_without_a_reference_each_event_runs(store: Store, nothing: str | None) 
     for number in range(3):
         add(store, b"%d" % number, reference=nothing)
     claimed = claim_once(store)
-    assert [(job.delivery_id, job.once_key) for job in claimed.jobs] == [
+    assert [(job.delivery_id, job.idempotency_key) for job in claimed.jobs] == [
         (number, None) for number in (1, 2, 3)
     ]
     assert store.rows(KEYS) == []
@@ -166,7 +166,7 @@ def test_keys_changed_by_hand_stop_no_claim(store: Store) -> None:
     [job] = claim_once(store).jobs
     finish(store, job, FAILED)
     key = once_key(store.digests, "ref-2", Outcome.VERIFIED)
-    store.by_hand("UPDATE delivery SET once_key = ?", key)
+    store.by_hand("UPDATE once_run SET once_key = ?", key)
     add(store, b"2", reference="ref-2")
     assert ids(claim_once(store)) == [2]
     assert store.rows(KEYS) == [(2, key)]

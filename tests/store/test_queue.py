@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.confirm import write_down
+from premblyd.features.asking.questions import Confirmed
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Result, Room
+from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
 from premblyd.queue.recovery import CRASHED
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions
@@ -159,7 +160,7 @@ def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> Non
     action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", is_gated=True)
     for now_ms in range(NOW_MS, NOW_MS + 2):
         [job] = store.wait(store.queue.claim({"crm": action}, Room(limit=9), now_ms)).jobs
-        if not job.is_confirmed:
+        if not job.vouched:
             assert store.wait(write_down(store.queue, job, Confirmed(facts={}), now_ms))
         recover(store, now_ms + 1)
     assert not store.wait(store.queue.claim({"crm": action}, Room(limit=9), NOW_MS + 3)).jobs

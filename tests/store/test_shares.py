@@ -93,7 +93,7 @@ def chosen(
 ) -> list[tuple[str, float]]:
     """Return which deliveries begin of those that are due: an action, and its bodies' MiB."""
     rows = [
-        Due(0, number, name, "pending", 0, 1, None, None, round(size * MIB))
+        Due(0, number, name, "pending", 0, 1, None, round(size * MIB))
         for name, *sizes in due
         for number, size in enumerate(sizes)
     ]

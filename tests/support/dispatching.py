@@ -11,7 +11,7 @@ from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.client import Inquirer
-from premblyd.features.asking.confirm import Confirmation
+from premblyd.features.asking.confirm import ConfirmGate
 from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Settling
@@ -153,7 +153,7 @@ class Dispatching:
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
         about = (Inquiries(self.writer), self.queue, Answers(self.writer))
-        self.gate = Confirmation(self.inquirer, *about, self.clock)
+        self.gate = ConfirmGate(self.inquirer, *about, self.clock)
         parts = (self.queue, self.runners, self.clock)
         self.dispatcher = Dispatcher(*parts, random.Random(0))
         self.configure(*self.actions)

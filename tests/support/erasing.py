@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from premblyd.features.keeping import removing
 from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent
-from premblyd.features.turns.tables import GoneOnce
+from premblyd.features.turns.tables import OnceRun
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, insert, param
 from premblyd.store.states import RemovedParts
@@ -14,7 +14,7 @@ from tests.support.store import NOW_MS, Store
 _ERASURE = insert(Erasure, "at_ms", "actor", "found_by", "events", "cancelled")
 _NAME = insert(ErasedName, "name", "erasure_id", if_unique=True)
 _GONE = insert(GoneEvent, "key", "event_id")
-_GONE_ONCE = insert(GoneOnce, "action", "once_key", "delivery_id")
+_GONE_ONCE = insert(OnceRun, "action", "once_key")
 _OF = Statement(Event.select(Event.id).where(Event.reference == param("reference")))
 _MARKED = Event.update(erasure_id=param("erasure_id"), erased_name=param("name"))
 _MARK = Statement(_MARKED.where(Event.id == param("id")))
@@ -57,7 +57,7 @@ def remove_record(store: Store, event_id: int, *once: tuple[str, str]) -> None:
         )
         transaction.insert(_GONE, key=key, event_id=event_id)
         for action, once_key in once:
-            transaction.insert(_GONE_ONCE, action=action, once_key=once_key, delivery_id=99)
+            transaction.insert(_GONE_ONCE, action=action, once_key=once_key)
         transaction.change(Statement(Event.delete().where(Event.id == param("id"))), id=event_id)
 
     store.call(work, alone=True)

@@ -50,9 +50,8 @@ def job(
     token: str | None = None,
     headers: list[tuple[str, str]] | None = None,
     verified_by: str = "hmac-sha256:live",
-    once_key: str | None = None,
-    is_confirmed: bool = False,
-    confirmed_fields: tuple[str, ...] = (),
+    idempotency_key: str | None = None,
+    confirmed: tuple[str, ...] | None = None,
     has_body: bool = True,
     is_erased: bool = False,
     **verdict: Any,
@@ -83,9 +82,8 @@ def job(
         worker="host:1:boot",
         event=event,
         claim_token="a-claim",
-        once_key=once_key,
-        is_confirmed=is_confirmed,
-        confirmed_fields=confirmed_fields,
+        idempotency_key=idempotency_key,
+        vouched={} if confirmed is None else {"confirmed": confirmed},
     )
 
 

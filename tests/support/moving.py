@@ -49,13 +49,18 @@ UNIQUE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("event", "gone_event"), ("key",)),
     **dict.fromkeys(("verification_name", "alert", "erased_name"), ("name",)),
     **dict.fromkeys(("pause", "attempt_hour"), ("action",)),
-    **dict.fromkeys(("delivery", "gone_once"), ("once_key",)),
+    "once_run": ("once_key",),
     **dict.fromkeys(("removal", "sweep", "put_off"), ("removed",)),
     "host": ("worker",),
     "event_hour": ("type",),
     "backup_folder": ("folder",),
 }
-NUMBERED = {"attempt": ("number",), "day": ("day_ms",), "to_erase": ("event_id",)}
+NUMBERED = {
+    "attempt": ("number",),
+    "day": ("day_ms",),
+    "to_erase": ("event_id",),
+    **dict.fromkeys(("confirmation", "once_run"), ("delivery_id",)),
+}
 EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {
@@ -109,10 +114,10 @@ def odd_rows() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _odd_values(table: type[Model]) -> Iterator[dict[str, Any]]:
-    references = _references(table)
-    yield dict.fromkeys(references, 8)
+    name, references = table._meta.table_name, _references(table)
+    yield {each: 8 for each in references if each not in NUMBERED.get(name, ())}
     for column in columns(table):
-        place = table._meta.table_name, column.column_name
+        place = name, column.column_name
         if column.column_name in ("id", *references) or place in WORDS or place in EMPTY_ALONE:
             continue
         for value in BOUNDED.get(place, ODD[column.kind]):

@@ -16,7 +16,7 @@ from premblyd.features.asking.stored import (
     of_doubted,
     settled_in_record,
 )
-from premblyd.features.asking.tables import Inquiry
+from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
 from premblyd.prembly import events
 from premblyd.prembly.payload import BEFORE_RESULT, Standing, StoredEvent, Verdict, Webhook
 from premblyd.queue import hooks, inbox
@@ -145,7 +145,7 @@ _HAS_RUN = fn.EXISTS(
 # A hook that has begun, or may still begin.
 _HAS_BEGUN = (Delivery.state == State.SUCCEEDED) | (
     (Delivery.state.in_([State.PENDING, State.RUNNING]) & IS_BELIEVED)
-    | ((Delivery.attempt_count > 0) & (Delivery.confirmed_at_ms.is_null(False) | _HAS_RUN))
+    | ((Delivery.attempt_count > 0) & (IS_CONFIRMED | _HAS_RUN))
 )
 # With `confirm` none has before Prembly confirms; that could not be asked leaves no question.
 _MAY_HAVE_BEGUN = (Delivery.attempt_count > 0) & ~fn.EXISTS(

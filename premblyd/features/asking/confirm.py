@@ -1,7 +1,8 @@
 """Confirming an event before an action with `confirm` runs its hook: Prembly is asked, and its
-answer must agree with the event and satisfy the action. Begin with `Confirmation.judge`."""
+answer must agree with the event and satisfy the action. Begin with `ConfirmGate.judge`."""
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,17 @@ from premblyd.features.asking.agreement import Agreement, Finding
 from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
-from premblyd.features.asking.questions import DOUBTS, Inquiries, NewInquiry
+from premblyd.features.asking.questions import (
+    CONFIRMED,
+    DOUBTS,
+    KEPT_FACTS,
+    Confirmed,
+    Inquiries,
+    NewInquiry,
+)
 from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.asking.settling import Settling, new_inquiry, requirement_of, tell_answered
+from premblyd.features.asking.tables import Confirmation
 from premblyd.features.turns import once
 from premblyd.features.turns.once import Ruling
 from premblyd.features.turns.settings import ONCE
@@ -25,10 +34,10 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.digests import Digests
 from premblyd.queue.finishing import is_claimed_by
-from premblyd.queue.jobs import Confirmed, Job, Result
+from premblyd.queue.jobs import Job, Result
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
-from premblyd.store.engine import Transaction, param, update
+from premblyd.store.engine import Transaction, insert, param, update
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.store.tables import Delivery
 
@@ -38,6 +47,7 @@ AGAINST_IT = (
 )
 SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
 ERASED = "its person was erased, so Prembly can't be asked to confirm it: the hook did not run"
+CHANGED = "what Prembly confirmed was changed by hand and can't be read"
 GRACE_S = 5 * 60.0  # for which Prembly is asked: its API may know a result later than its webhook
 QUESTIONS = 4  # which it is asked at least
 MAX_REMEMBERED = 10_000
@@ -56,7 +66,7 @@ _RESULTS = {
 
 
 @dataclass(eq=False)
-class Confirmation:
+class ConfirmGate:
     """A gate of the dispatcher, before the hooks of actions with `confirm`: it asks Prembly."""
 
     _inquirer: Inquirer
@@ -85,8 +95,8 @@ class Confirmation:
     async def judge(self, job: Job, action: Action) -> Job | Result:
         """Return the job when Prembly confirms its event, which is on record then; else how its run
         ends."""
-        if job.is_confirmed:
-            return job
+        if CONFIRMED in job.vouched:  # before an earlier attempt
+            return job if job.vouched[CONFIRMED] is not None else _dead(CHANGED)
         if job.event.is_erased:
             return _cancelled(ERASED)
         try:
@@ -239,9 +249,9 @@ class Confirmation:
         if ruling.wait_ms is not None:
             return _later(RUNS_ELSEWHERE, ruling.wait_ms / 1000)
         self._patience.end(job.delivery_id)
-        if ruling.other_id is not None:
+        if not ruling.runs:
             return Result(outcome=AttemptOutcome.INTERRUPTED, ends_as=State.SKIPPED)
-        return replace(confirmed.job(job), once_key=ruling.key or job.once_key)
+        return replace(confirmed.job(job), idempotency_key=ruling.key or job.idempotency_key)
 
 
 def write_down(
@@ -263,23 +273,27 @@ def write_down(
         known = learn_names(transaction, names, at_ms)
         if is_once and known:
             verdict = confirmed.job(job).event.verdict
-            ruling = once.rule(transaction, job, known, verdict, at_ms)
-        if ruling.other_id is not None:
-            if ruling.wait_ms is None and not ruling.is_gone:
+            ruling = once.rule(
+                *(transaction, job, known, verdict, at_ms),
+                is_confirmed=lambda other_id: bool(transaction.look_up(KEPT_FACTS, [other_id])),
+            )
+        if not ruling.runs:
+            if ruling.wait_ms is None and ruling.other_id is not None:
                 once.note_other(transaction, job.delivery_id, ruling.other_id)
             return ruling
-        sha256 = confirmed.sha256
         changed = transaction.change(
-            _CONFIRM,
+            _SPEND,
             id=job.delivery_id,
             claim_token=job.claim_token,
             attempts_left=job.attempts_left,
-            confirmed_at_ms=at_ms,
-            confirmed_digest=sha256 and Digests.of(transaction).of_body(sha256),
-            confirmed_facts=confirmed.text,
-            confirmed_key=ruling.key,
         )
-        return ruling if changed else None
+        if not changed:
+            return None
+        sha256 = confirmed.sha256
+        digest = sha256 and Digests.of(transaction).of_body(sha256)
+        about = {"at_ms": at_ms, "answer_digest": digest, "facts": json.dumps(confirmed.facts)}
+        transaction.write(_CONFIRM, delivery_id=job.delivery_id, **about)
+        return ruling
 
     return queue.within_claim(job, work, lock_names(names))
 
@@ -361,8 +375,6 @@ def _later(error: str, in_s: float) -> Result:
 
 
 # Only now the attempt is spent: what comes before it is a question.
-_CONFIRM = update(
-    Delivery,
-    *("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key", "attempts_left"),
-    where=is_claimed_by(param("id"), param("claim_token")),
-)
+_SPEND = update(Delivery, "attempts_left", where=is_claimed_by(param("id"), param("claim_token")))
+_STORED = ("delivery_id", "at_ms", "answer_digest", "facts")
+_CONFIRM = insert(Confirmation, *_STORED, if_unique=True)  # else it did, and is told again

@@ -5,7 +5,7 @@ from premblyd.config.routing import Routing
 from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.awaited import AwaitedQueue
 from premblyd.features.asking.client import Inquirer
-from premblyd.features.asking.confirm import Confirmation
+from premblyd.features.asking.confirm import ConfirmGate
 from premblyd.features.asking.pending import PendingAsker
 from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PENDING, PREMBLY, may_ask
@@ -20,7 +20,7 @@ class Asking(Part):
         writer, clock, kept = services.writer, services.clock, Answers(services.writer)
         self._inquirer = Inquirer(clock)
         services.opened.callback(self._inquirer.close)
-        self._confirmation = self.gate = Confirmation(
+        self._confirmation = self.gate = ConfirmGate(
             self._inquirer, Inquiries(writer), services.queue, kept, clock
         )
         self._pending = PendingAsker(

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from peewee import fn
 
 from premblyd.config.models import Config
-from premblyd.features.asking import awaited
+from premblyd.features.asking import awaited, questions
 from premblyd.features.asking.awaited import Meaning
-from premblyd.features.asking.questions import DOUBTS
+from premblyd.features.asking.questions import CONFIRMED, DOUBTS
 from premblyd.features.asking.settings import PENDING, PREMBLY
-from premblyd.features.asking.tables import Inquiry
+from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.finishing import is_claimed_by
 from premblyd.queue.hooks import Arrival, End, Hooks
@@ -48,7 +48,7 @@ def await_results(first_ask_ms: int) -> Hooks:
 
 
 def _confirms(settings: Config | None) -> Hooks | None:
-    return None if settings is not None and PREMBLY.of(settings) is None else Hooks(ending=_ending)
+    return None if settings is not None and PREMBLY.of(settings) is None else _CONFIRMS
 
 
 def _awaits(settings: Config | None) -> Hooks | None:
@@ -66,9 +66,12 @@ _IS_DOUBTED = fn.EXISTS(
 _LET_GO = Statement(
     Delivery.update(blocks_order=False).where(
         is_claimed_by(param("id"), param("claim_token")),
-        Delivery.confirmed_at_ms.is_null(),
+        ~IS_CONFIRMED,
         _IS_DOUBTED,
     )
 )
-HOOKS = (_confirms, _awaits)
+_CONFIRMS = Hooks(ending=_ending, resume=questions.resume)
+_RENEWS = Hooks(anew=lambda transaction, ids: transaction.change_each(questions.FORGET, ids))
+HOOKS = (_RENEWS, _confirms, _awaits)
+VOUCHED = (CONFIRMED,)
 SHIFTS = (awaited.SHIFT,)

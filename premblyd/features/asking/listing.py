@@ -3,11 +3,13 @@ that nobody should run a hook for one without having looked; and `unsettled`."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from peewee import SQL, ModelSelect, fn
 
-from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
+from premblyd.ground import times
 from premblyd.prembly.payload import Outcome
 from premblyd.record import queries
 from premblyd.record.listing import (
@@ -25,7 +27,7 @@ from premblyd.record.listing import (
     words,
 )
 from premblyd.record.queries import FEW, By, Row, row_of
-from premblyd.store.columns import Seen
+from premblyd.store.columns import Column, Seen
 from premblyd.store.engine import Database
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import IS_DOUBTED, Delivery, Event, OperatorAction
@@ -55,8 +57,10 @@ def count_contradicted(database: Database, since_ms: int) -> int:
 
 def _still() -> Any:
     later = Delivery.alias("later")
-    confirmed = later.select(SQL("1")).where(
-        later.event == Inquiry.event, later.confirmed_at_ms >= Inquiry.at_ms
+    confirmed = (
+        Confirmation.select(SQL("1"))
+        .join(later, on=(Confirmation.delivery == later.id))
+        .where(later.event == Inquiry.event, Confirmation.at_ms >= Inquiry.at_ms)
     )
     return _IS_CONTRADICTED & ~fn.EXISTS(confirmed)
 
@@ -152,12 +156,29 @@ def _contradicted(database: Database, event_ids: Collection[int]) -> dict[int, b
     return {event_id: True for (event_id,) in queries.tuples(database, query)}
 
 
+def _confirmed(column: Column, database: Database, ids: Collection[int]) -> dict[int, Any]:
+    """Return a column of what has confirmed these deliveries."""
+    query = Confirmation.select(Confirmation.delivery, column)
+    return dict(queries.tuples(database, query.where(Confirmation.delivery.in_(list(ids)))))
+
+
 def _said(event: Any) -> str | None:
     return f"contradicted (said {event.outcome})" if event.contradicted else None
 
 
 LISTS = (Listed(chosen=AwaitedFilter, table=Awaited, row=AwaitedRow),)
-COLUMNS = (AddedColumn(name="contradicted", find=_contradicted, otherwise=False),)
+COLUMNS = (
+    AddedColumn(name="contradicted", find=_contradicted, otherwise=False),
+    AddedColumn(
+        "confirmed_at_ms",
+        partial(_confirmed, Confirmation.at_ms),
+        of_deliveries=True,
+        sentence=lambda at_ms: f"confirmed by Prembly {times.for_people(at_ms)} UTC",
+    ),
+    AddedColumn(
+        "confirmed_digest", partial(_confirmed, Confirmation.answer_digest), of_deliveries=True
+    ),
+)
 INSTEAD = (("outcome", _said),)
 FILTERS = (
     AddedFilter(

@@ -1,20 +1,24 @@
-"""The record of questions to Prembly: a row for each, whatever the answer."""
+"""The record of questions to Prembly, a row for each, and of what its answers confirmed."""
 
 import asyncio
 import functools
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 from peewee import SQL, Case, Node, Query, fn
 
-from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.asking.tables import IS_CONFIRMED, Awaited, Confirmation, Inquiry
 from premblyd.prembly import payload
+from premblyd.prembly.payload import FACTS, Outcome
 from premblyd.queue.digests import Digests
-from premblyd.queue.hooks import withheld
+from premblyd.queue.hooks import Resumed, withheld
+from premblyd.queue.jobs import Job
 from premblyd.store.columns import emptied_if
-from premblyd.store.engine import Statement, Transaction, param, params, update
+from premblyd.store.engine import Lookup, Statement, Transaction, param, params, update
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose
-from premblyd.store.tables import Event
+from premblyd.store.tables import Delivery, Event
 from premblyd.store.writer import Step, Writer
 
 
@@ -151,3 +155,61 @@ _DOUBTS_OF = Statement(
     )
 )
 _STORED = [*({field.name for field in fields(NewInquiry)} - {"answer_sha256"}), "answer_digest"]
+
+
+CONFIRMED = "confirmed"  # so hooks are told of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """What Prembly's answer confirmed of an event, kept for the delivery, so that each attempt of
+    its hook gets the same: the facts that an answer with this SHA-256 states, by their names in
+    Verdict; `reference` among them when it names the event's."""
+
+    facts: Mapping[str, Any]
+    sha256: bytes | None = None
+
+    @classmethod
+    def read(cls, text: str | None) -> Self:
+        """Read what is kept of the facts. Raise ValueError or TypeError when it can't be read, or
+        there is nothing."""
+        facts = dict(json.loads(text or ""))
+        if "outcome" in facts:
+            facts["outcome"] = Outcome(facts["outcome"])
+        return cls(facts=facts)
+
+    def job(self, job: Job) -> Job:
+        """Return the job with which the hook runs: its event's facts are the confirmed ones."""
+        changes = {name: value for name, value in self.facts.items() if name in FACTS}
+        event = replace(job.event, verdict=replace(job.event.verdict, **changes))
+        return replace(job, event=event, vouched={CONFIRMED: tuple(self.facts)})
+
+
+def resume(transaction: Transaction, delivery_ids: Sequence[int]) -> Resumed:
+    """Spend an attempt of those of these deliveries that are confirmed: their hooks run. Return
+    what has their jobs say what Prembly confirmed then."""
+    found = transaction.ask_for(KEPT_FACTS, delivery_ids)
+    for delivery_id in delivery_ids:
+        transaction.write(_SPEND, id=delivery_id)
+
+    def resumed(jobs: Iterable[Job]) -> Iterator[Job]:
+        texts: dict[int, str] = dict(found())
+        for job in jobs:
+            try:
+                known = texts.get(job.delivery_id)
+                yield job if known is None else Confirmed.read(known).job(job)
+            except (ValueError, TypeError):
+                yield replace(job, vouched={CONFIRMED: None})
+
+    return resumed
+
+
+KEPT_FACTS = Lookup(
+    Confirmation.select(Confirmation.delivery, Confirmation.facts), Confirmation.delivery
+)
+_SPEND = Statement(
+    Delivery.update(attempts_left=Delivery.attempts_left - 1).where(
+        Delivery.id == param("id"), IS_CONFIRMED
+    )
+)
+FORGET = Lookup(Confirmation.delete(), Confirmation.delivery)

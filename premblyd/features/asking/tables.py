@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from peewee import fn
+
 from premblyd.ground.privacy import Shape
 from premblyd.store.columns import (
     DIGEST,
@@ -110,7 +112,22 @@ class Day(Table):
     counts = Json(PLAIN)
 
 
-TABLES = (Inquiry, Awaited, Day)
+class Confirmation(Table):
+    """That Prembly's answer has confirmed the event of a delivery, whose hook may run since."""
+
+    kept = Kept.RECORD
+    exported_as = "confirmations"
+    delivery = Reference(Delivery, column_name="delivery_id", unique=True, on_delete="CASCADE")
+    at_ms = Moment(PLAIN)  # when Prembly answered
+    answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
+    facts = Json(PERSONAL, kept=Kept.IDENTITY)  # that its answer states; emptied: a list
+
+
+TABLES = (Inquiry, Awaited, Day, Confirmation)
+
+IS_CONFIRMED = fn.EXISTS(
+    Confirmation.select(Confirmation.id).where(Confirmation.delivery == Delivery.id)
+)
 
 VIEWS = (
     f"""CREATE VIEW inquiry_log AS
@@ -118,4 +135,8 @@ SELECT id, {iso("at_ms")} AS at, purpose, event_id, delivery_id, reference, resu
        http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
        {iso("wait_until_ms")} AS wait_until
 FROM inquiry""",
+    f"""CREATE VIEW confirm_log AS
+SELECT delivery_id, delivery.event_id, delivery.action, {iso("at_ms")} AS confirmed_at,
+       answer_digest, facts
+FROM confirmation JOIN delivery ON delivery.id = delivery_id""",
 )

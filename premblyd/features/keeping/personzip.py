@@ -72,9 +72,9 @@ class _Event(Row):
     """An event without its body, which is read by itself."""
 
 
-@row_of(Delivery, Seen.LISTS, (Delivery.confirmed_facts,))
+@row_of(Delivery, Seen.LISTS)
 class _Delivery(Row):
-    """A delivery, and what Prembly's answer states."""
+    """A delivery."""
 
 
 @row_of(Hold, Seen.LISTS)

@@ -10,21 +10,22 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from peewee import fn
+from peewee import JOIN, fn
 
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
 from premblyd.features.asking import agreement, answers
 from premblyd.features.asking.agreement import Finding
+from premblyd.features.asking.questions import Confirmed
 from premblyd.features.asking.settings import CONFIRM, PENDING, PREMBLY, StatusQuestion
 from premblyd.features.asking.settling import requirement_of
+from premblyd.features.asking.tables import Confirmation
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly import bodies, conditions, events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue import recovery
 from premblyd.queue.hooks import runs_erased
-from premblyd.queue.jobs import Confirmed
 from premblyd.queue.recovery import EVENT_COLUMNS, usable_event
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
@@ -143,8 +144,8 @@ _DELIVERIES = Delivery.select(
     Delivery.action,
     Delivery.state,
     Delivery.ran_instead,
-    Delivery.confirmed_facts,
-)
+    Confirmation.facts,
+).join(Confirmation, JOIN.LEFT_OUTER, on=(Confirmation.delivery == Delivery.id))
 
 
 WOULD_ASK = "Prembly would be asked (`confirm`)"
@@ -309,7 +310,7 @@ class Configured:
         if answers.question_about(verdict) is None:
             return Decision(does=Does.NOT, why=answers.NOTHING_TO_ASK_BY)
         facts = _facts(found.deliveries.get(action.name))
-        if facts is None or verdict.doubt or not self._reads_alike(found):
+        if not facts or verdict.doubt or not self._reads_alike(found):
             return Decision(does=Does.UNSAID, why=WOULD_ASK, verdict=verdict)
         requirement = requirement_of(action, event, self.routing)
         found_again = agreement.decide_again(verdict, facts, requirement)
@@ -336,5 +337,5 @@ def _facts(delivery: Recorded | None) -> Mapping[str, Any] | None:
         return None
     try:
         return Confirmed.read(delivery.confirmed_facts).facts
-    except ValueError:  # none, or one that was changed
+    except (ValueError, TypeError):  # none, or one that was changed
         return None

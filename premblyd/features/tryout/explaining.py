@@ -11,6 +11,7 @@ from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.config.routing import Routing
 from premblyd.features.asking import answers
+from premblyd.features.asking.questions import CONFIRMED
 from premblyd.features.asking.settings import CONFIRM
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget
@@ -134,7 +135,7 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
         webhook,
         action.name,
         NOT_STORED if value_of("once", action) and webhook.verdict.reference else None,
-        () if is_confirmed else None,
+        {CONFIRMED: ()} if is_confirmed else {},
     )
 
 

@@ -7,7 +7,7 @@ record does not have, to succeed.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from premblyd.features.tryout.deciding import (
     Span,
 )
 from premblyd.features.turns import once, oncekeys
-from premblyd.features.turns.oncekeys import RemovedKeys, Subject
+from premblyd.features.turns.oncekeys import Subject
 from premblyd.features.turns.settings import ONCE
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, plain_id
@@ -126,12 +126,12 @@ class _Holder(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Looked:
     """What the record says beside the events: what others of the same verification say, by event;
-    the keys of `once`, by event and action; which delivery had succeeded before, by action and
-    key; the events of deliveries that ran in the place of others."""
+    the keys of `once`, by event and action; for which action and key one had succeeded before; the
+    events of deliveries that ran in the place of others."""
 
     others: Mapping[int, Sequence[Verdict]]
     keys: Mapping[tuple[int, str], tuple[str, ...]]
-    ran_before: Mapping[tuple[str, str], int]
+    ran_before: Collection[tuple[str, str]]
     event_of: Mapping[int, int]
 
 
@@ -186,7 +186,7 @@ class _Stage:
             if self._is_once(name) and decision.verdict is not None and decision.verdict.reference
         ]
         if not of_answers and not of_once:
-            return _Looked(others={}, keys={}, ran_before={}, event_of=event_of)
+            return _Looked(others={}, keys={}, ran_before=(), event_of=event_of)
 
         def look(transaction: Transaction) -> _Looked:
             keys, ran_before = self._look_for_once(transaction, of_once)
@@ -203,12 +203,12 @@ class _Stage:
         self,
         transaction: Transaction,
         of_once: Sequence[tuple[int, str, Verdict]],
-    ) -> tuple[dict[tuple[int, str], tuple[str, ...]], dict[tuple[str, str], int]]:
+    ) -> tuple[dict[tuple[int, str], tuple[str, ...]], set[tuple[str, str]]]:
         references = {verdict.reference or "" for _, _, verdict in of_once}
         known = groups(transaction, references) if references else {}
-        digests, removed = Digests.of(transaction), RemovedKeys(transaction)
+        digests = Digests.of(transaction)
         keys: dict[tuple[int, str], tuple[str, ...]] = {}
-        asked: dict[tuple[str, str], Callable[[], int | None]] = {}
+        asked: dict[tuple[str, str], Callable[[], bool]] = {}
         for event_id, name, verdict in of_once:
             reference = verdict.reference or ""
             names = known.get(plain_id(reference), set())
@@ -218,10 +218,9 @@ class _Stage:
                 all_names = tuple(dict.fromkeys([reference, *sorted(names)]))
                 subject = Subject(all_names, verdict.outcome, verdict.type, its_keys)
                 asked[name, its_keys[0]] = once.asking_success(
-                    transaction, removed, subject, name, self._first_id
+                    transaction, subject, name, self._first_id
                 )
-        found = {place: read() for place, read in asked.items()}
-        return keys, {place: id_ for place, id_ in found.items() if id_ is not None}
+        return keys, {place for place, has_succeeded in asked.items() if has_succeeded()}
 
     def _withstand(self, act: _Act, looked: _Looked) -> None:
         """Have an answer of Prembly's withstand what other events of its verification say. More

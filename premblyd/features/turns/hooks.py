@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from premblyd.features.turns import once, oncekeys, order
 from premblyd.features.turns.settings import ONCE, then_of
+from premblyd.features.turns.tables import OnceRun
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Arrival, Hooks
 from premblyd.store.engine import Statement, Transaction, param
@@ -23,7 +24,12 @@ def _arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
 
 
 _KEEP_KEY = Statement(
-    Delivery.update(confirmed_key=param("key")).where(Delivery.event == param("event_id"))
+    OnceRun.insert_from(
+        Delivery.select(Delivery.id, Delivery.action, param("key").cast("TEXT")).where(
+            Delivery.event == param("event_id")
+        ),
+        [OnceRun.delivery, OnceRun.action, OnceRun.confirmed_key],
+    )
 )
 HOOKS = (
     Hooks(
@@ -36,8 +42,10 @@ HOOKS = (
         locks_to_store=order.locks_to_store,
         lock=order.lock,
         again=order.again,
+        anew=oncekeys.forget_confirmed,
     ),
 )
 REMOVING = (oncekeys.keep_keys,)
 TURNS = (lambda action: ONCE.of(action) is not None,)
 TERMS = (then_of,)
+TOLD = ("PREMBLY_ONCE_KEY",)

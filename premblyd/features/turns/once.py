@@ -2,27 +2,28 @@
 are not about a verification, once for each type too.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
-(oncekeys.py) one at a time runs, and has the key in its row, where it is unique: so has the
-one that succeeded. One that did not succeed loses the key to the next that is claimed. Whoever
-decides about a key has its lock, so that no two hosts do at the same time. Many keys share a lock:
-so a claim has few, whatever waits.
+(oncekeys.py) one at a time runs, and has the key in its row of `once_run`, where it is unique: so
+has the one that succeeded. One that did not succeed loses the key to the next that is claimed.
+Whoever decides about a key has its lock, so that no two hosts do at the same time. Many keys share
+a lock: so a claim has few, whatever waits.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from peewee import JOIN, fn
+from peewee import JOIN, Case, fn
 
-from premblyd.features.turns.oncekeys import RemovedKeys, Subject, keys_by_names, subject_of
+from premblyd.features.turns.oncekeys import Subject, keys_by_names, subject_of
 from premblyd.features.turns.order import keeps_open
+from premblyd.features.turns.tables import OnceRun
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, plain_id
 from premblyd.queue import recovery
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Due, Job
-from premblyd.store.engine import Statement, Transaction, param, update
+from premblyd.store.engine import Statement, Transaction, param, params, update
 from premblyd.store.states import State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 
@@ -32,12 +33,11 @@ LOCK_COUNT = 64  # of all keys: PostgreSQL has room for some 6,000, for everybod
 
 
 class _Holder(NamedTuple):
-    """The delivery that runs for a key, or has succeeded. `is_gone`: its record was removed."""
+    """The delivery that runs for a key, or has succeeded."""
 
-    id: int
+    id: int | None  # None: its record was removed
     state: str
     started_at_ms: int | None = None  # of its last attempt
-    is_gone: bool = False
 
 
 def lock_name(action: str, key: str) -> str:
@@ -55,7 +55,6 @@ class Turns:
         self._holders: dict[tuple[str, str], _Holder] = {}
         self._locks: dict[str, bool] = {}  # by their names, and whether this claim has got them
         self._others: dict[int, bool] = {}  # deliveries, and whether this claim has locked them
-        self._removed = RemovedKeys(transaction)
 
     def of(self, delivery: Due) -> Turn:
         """Return whether it is the turn of `delivery`; if not, get it out of the way."""
@@ -68,7 +67,7 @@ class Turns:
             if not self._is_locked(lock_name(*place)):
                 return Turn.UNKNOWN
             holder = self._find(delivery, subject)
-        if holder is None or (holder.id == delivery.id and not holder.is_gone):
+        if holder is None or holder.id == delivery.id:
             self._holders[place] = _Holder(delivery.id, State.RUNNING, self._now_ms)
             return Turn.NOW
         self._holders[place] = holder
@@ -79,7 +78,7 @@ class Turns:
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif not keeps_open(self._transaction, delivery) and (
-            holder.is_gone or self._is_noted(delivery.id, holder.id)
+            holder.id is None or self._is_noted(delivery.id, holder.id)
         ):
             recovery.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
         else:
@@ -93,32 +92,32 @@ class Turns:
         return self._locks[name]
 
     def _is_noted(self, delivery_id: int, other_id: int) -> bool:
-        """Put down, as `note_other` does, which other delivery has succeeded. One is locked once:
-        it may be that of a thousand."""
+        """Put down, as `note_other` does, which other delivery has succeeded."""
+        if self._has(other_id):
+            self._transaction.write(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+        return self._has(other_id)
+
+    def _has(self, other_id: int) -> bool:
+        """Return whether this claim has locked another delivery, which it tries once: it may be
+        that of a thousand."""
         if other_id not in self._others:
             self._others[other_id] = _is_locked(self._transaction, other_id)
-        if self._others[other_id]:
-            self._transaction.write(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
         return self._others[other_id]
 
     def _find(self, delivery: Due, subject: Subject) -> _Holder | None:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
         action had no `once` have no key yet: they are found by their events, and get it. So is one
         that has the key of what Prembly confirmed, which may be another: it keeps that."""
-        for key in subject.keys:
-            row = self._transaction.row(_HOLDER, action=delivery.action, once_key=key)
-            if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
-                return _Holder(*row)
-        gone_id = self._removed.find(delivery.action, subject.keys)
-        if gone_id is not None:
-            return _Holder(gone_id, State.SUCCEEDED, is_gone=True)
+        for holder in _holders_of(self._transaction, delivery.action, subject.keys):
+            if holder.id != delivery.id and holder.state in _IN_THE_WAY:
+                return holder
         for about in _abouts(subject, delivery.action):
             row = self._transaction.row(_EARLIER, **about, id=delivery.id)
             if row is not None:
-                *holder, its_key = row
-                if its_key is None:
+                *found, its_key = row
+                if its_key is None and self._has(row[0]):
                     give_key(self._transaction, delivery.action, row[0], subject.key)
-                return _Holder(*holder)
+                return _Holder(*found)
         return None
 
     def _hold(self, delivery: Due, holder: _Holder) -> None:
@@ -128,13 +127,10 @@ class Turns:
 
 
 def asking_success(
-    transaction: Transaction, removed: RemovedKeys, subject: Subject, action: str, before_id: int
-) -> Callable[[], int | None]:
+    transaction: Transaction, subject: Subject, action: str, before_id: int
+) -> Callable[[], bool]:
     """Ask for the delivery of an action that has succeeded for a subject, of an event before the
-    one with this number, as a claim looks for it; return what reads its number."""
-    gone_id = removed.find(action, subject.keys)
-    if gone_id is not None:
-        return lambda: gone_id
+    one with this number, as a claim looks for it; return what reads whether there is one."""
     asked = [
         transaction.ask(_HOLDER_BEFORE, action=action, once_key=key, before_id=before_id)
         for key in subject.keys
@@ -143,7 +139,14 @@ def asking_success(
         transaction.ask(_EARLIER_BEFORE, **about, id=0, before_id=before_id)
         for about in _abouts(subject, action)
     ]
-    return lambda: next(iter([row[0] for rows in asked for row in rows()]), None)
+    return lambda: bool([row for rows in asked for row in rows()])
+
+
+def _holders_of(transaction: Transaction, action: str, keys: Sequence[str]) -> list[_Holder]:
+    """Return who has these keys, behind them those whose record was removed."""
+    asked = [transaction.ask(_HOLDER, action=action, once_key=key) for key in keys]
+    found = [_Holder(*row) for rows in asked for row in rows()]
+    return sorted(found, key=lambda holder: holder.id is None)
 
 
 def _abouts(subject: Subject, action: str) -> list[dict[str, Any]]:
@@ -156,36 +159,38 @@ def _abouts(subject: Subject, action: str) -> list[dict[str, Any]]:
 
 class Ruling(NamedTuple):
     """What is decided about a delivery that Prembly confirms. `key`: what its hook runs once for;
-    None: its action has no `once`. `other_id`: the delivery that runs in its place, or has; then it
-    is to wait for `wait_ms`, or None: it is not to run at all. `is_gone`: the other's record was
-    removed."""
+    None: its action has no `once`. Not `runs`: another runs in its place, or has; then it is to
+    wait for `wait_ms`, or None: it is not to run at all. `other_id`: the other; None: its record
+    was removed."""
 
     key: str | None = None
+    runs: bool = True
     other_id: int | None = None
     wait_ms: int | None = None
-    is_gone: bool = False
 
 
 def rule(
-    transaction: Transaction, job: Job, names: Sequence[str], verdict: Verdict, now_ms: int
+    transaction: Transaction,
+    job: Job,
+    names: Sequence[str],
+    verdict: Verdict,
+    now_ms: int,
+    is_confirmed: Callable[[int], bool],
 ) -> Ruling:
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
     are asked about at the same time, the first that is confirmed runs."""
     keys = keys_by_names(Digests.of(transaction), names, verdict)
     transaction.lock({lock_name(job.action, key) for key in keys})
-    gone_id = RemovedKeys(transaction).find(job.action, keys)
-    if gone_id is not None:
-        return Ruling(key=keys[0], other_id=gone_id, is_gone=True)
-    for key in keys:
-        row = transaction.row(_CONFIRMED_HOLDER, action=job.action, once_key=key)
-        if row is None or row[0] == job.delivery_id:
+    for other_id, state, started_at_ms in _holders_of(transaction, job.action, keys):
+        if other_id == job.delivery_id:
             continue
-        delivery_id, state, started_at_ms = row
         if state == State.SUCCEEDED:
-            return Ruling(key=keys[0], other_id=delivery_id)
-        return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
+            return Ruling(keys[0], runs=False, other_id=other_id)
+        if state == State.RUNNING and other_id is not None and is_confirmed(other_id):
+            return Ruling(keys[0], False, other_id, _hold_ms(now_ms, started_at_ms))
     give_key(transaction, job.action, job.delivery_id, keys[0])
+    transaction.write(_CONFIRM_KEY, id=job.delivery_id)
     return Ruling(key=keys[0])
 
 
@@ -214,39 +219,38 @@ def begin(transaction: Transaction, delivery: Due) -> str | None:
     if subject is None:
         return None
     give_key(transaction, delivery.action, delivery.id, subject.key)
+    transaction.write(_RUNS_ITSELF, id=delivery.id)
     return subject.key
 
 
 def give_key(transaction: Transaction, action: str, delivery_id: int, key: str) -> None:
-    """Give the key to a delivery that starts, and take it from the one that had it."""
+    """Give the key to a delivery that starts or has succeeded, and take it from the one that had
+    it."""
     transaction.write(_TAKE_KEY, action=action, once_key=key, id=delivery_id)
-    transaction.write(_GIVE_KEY, once_key=key, id=delivery_id)
+    transaction.write(_GIVE_KEY, action=action, once_key=key, id=delivery_id)
 
 
 _IN_THE_WAY = (State.SUCCEEDED, State.RUNNING)
 _HAS_ID = Delivery.id == param("id")
-_HAS_KEY = (Delivery.action == param("action")) & (Delivery.once_key == param("once_key"))
-
-
-def _holders() -> Any:
-    return Delivery.select(Delivery.id, Delivery.state, Attempt.started_at_ms).join(
-        Attempt, JOIN.LEFT_OUTER, on=IS_LAST_ATTEMPT
-    )
-
-
-_CONFIRMED_HOLDER = Statement(
-    _holders().where(
-        _HAS_KEY,
-        (Delivery.state == State.SUCCEEDED)
-        | ((Delivery.state == State.RUNNING) & Delivery.confirmed_at_ms.is_null(False)),
-    )
-)
+_HAS_KEY = (OnceRun.action == param("action")) & (OnceRun.once_key == param("once_key"))
+_IS_GONE = OnceRun.delivery.is_null()
+_LAST_ATTEMPT = (Attempt, JOIN.LEFT_OUTER, IS_LAST_ATTEMPT)
 _LOCK_OTHER = Statement(Delivery.select(Delivery.id).where(_HAS_ID), locks=True)
 _NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
-_HOLDER = Statement(_holders().where(_HAS_KEY))
+_HOLDER = Statement(
+    OnceRun.select(
+        OnceRun.delivery,
+        Case(None, [(_IS_GONE, State.SUCCEEDED)], Delivery.state),
+        Attempt.started_at_ms,
+    )
+    .join(Delivery, JOIN.LEFT_OUTER)
+    .join(*_LAST_ATTEMPT)
+    .where(_HAS_KEY)
+)
 _EARLIER = Statement(
-    _holders()
-    .select_extend(Delivery.once_key)
+    Delivery.select(Delivery.id, Delivery.state, Attempt.started_at_ms, OnceRun.once_key)
+    .join(*_LAST_ATTEMPT)
+    .join_from(Delivery, OnceRun, JOIN.LEFT_OUTER, on=OnceRun.delivery == Delivery.id)
     .join_from(Delivery, Event)
     .where(
         Event.reference.in_([param("reference"), param("plain")])
@@ -266,8 +270,17 @@ _EARLIER = Statement(
 _SUCCEEDED_BEFORE = (fn.COALESCE(Delivery.state, "") == State.SUCCEEDED) & (
     fn.COALESCE(Delivery.event, 0) < param("before_id")
 )
-_HOLDER_BEFORE = Statement(_HOLDER.query.where(_SUCCEEDED_BEFORE))
+_HOLDER_BEFORE = Statement(_HOLDER.query.where(_IS_GONE | _SUCCEEDED_BEFORE))
 _EARLIER_BEFORE = Statement(_EARLIER.query.where(_SUCCEEDED_BEFORE))
 _HOLD = update(Delivery, "state", "due_at_ms", where=_HAS_ID)
-_TAKE_KEY = Statement(Delivery.update(once_key=None).where(_HAS_KEY, Delivery.id != param("id")))
-_GIVE_KEY = Statement(Delivery.update(once_key=param("once_key"), ran_instead=None).where(_HAS_ID))
+_OF_DELIVERY = OnceRun.delivery == param("id")
+_TAKE_KEY = Statement(OnceRun.update(once_key=None).where(_HAS_KEY, ~_OF_DELIVERY))
+_GIVE_KEY = Statement(
+    OnceRun.insert(delivery=param("id"), **params("action", "once_key")).on_conflict(
+        conflict_target=[OnceRun.delivery], update=params("once_key")
+    )
+)
+_CONFIRM_KEY = Statement(OnceRun.update(confirmed_key=OnceRun.once_key).where(_OF_DELIVERY))
+_RUNS_ITSELF = Statement(
+    Delivery.update(ran_instead=None).where(_HAS_ID, Delivery.ran_instead.is_null(False))
+)

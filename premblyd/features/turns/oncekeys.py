@@ -2,12 +2,11 @@
 verification, even after the record was deleted. once.py decides whose turn it is."""
 
 from collections.abc import Collection, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 from peewee import JOIN, fn
 
-from premblyd.features.turns.tables import GoneOnce
+from premblyd.features.turns.tables import OnceRun
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, same_id
 from premblyd.queue.digests import Digests
@@ -44,7 +43,7 @@ def once_key(digests: Digests, reference: str, outcome: str, type_: str = events
 
 def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
     """Return what the hook of a delivery runs once for; None: its event has no reference, or can't
-    be read. Of an erased one the delivery has the key."""
+    be read. Of an erased one there is the key."""
     row = transaction.row(_VERDICT, id=delivery_id)
     if row is None:
         return None
@@ -81,35 +80,21 @@ def _keys(digests: Digests, names: Sequence[str], outcome: str, type_: str) -> t
 
 def keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
     """Keep what hooks have succeeded for of events whose record goes: it must not run again."""
-    once: dict[tuple[str, str], int] = {}
-    for delivery_id, action, *keys in transaction.look_up(_SUCCEEDED, event_ids):
-        for key in keys:
-            if isinstance(key, str) and key:
-                once.setdefault((action, key), delivery_id)
-    for action, key in transaction.look_up(_KNOWN, sorted({key for _, key in once})):
-        once.pop((action, key), None)
-    rows = [(action, key, delivery_id) for (action, key), delivery_id in once.items()]
-    transaction.insert_many(_KEEP, rows)
+    found = transaction.look_up(_RUNS, event_ids)
+    transaction.change_each(_FORGET, [delivery_id for delivery_id, *_ in found])
+    once = {
+        (action, key)
+        for _, state, action, *keys in found
+        for key in keys
+        if state == State.SUCCEEDED and isinstance(key, str) and key
+    }
+    once -= {*transaction.look_up(_HELD, sorted({key for _, key in once}))}
+    transaction.write_many(_KEEP, sorted(once))
 
 
-class RemovedKeys:
-    """The keys of deleted deliveries that succeeded, for the time of one claim."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-
-    @cached_property
-    def _any(self) -> bool:
-        return self._transaction.number(_NEWEST_REMOVED) > 0
-
-    def find(self, action: str, keys: Sequence[str]) -> int | None:
-        """Return the number of the deleted delivery that succeeded for one of these keys; None:
-        there was none."""
-        for key in keys if self._any else ():
-            row = self._transaction.row(_REMOVED, action=action, once_key=key)
-            if row is not None:
-                return int(row[0])
-        return None
+def forget_confirmed(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
+    """Forget what Prembly confirmed: whoever has a hook run anew has it asked anew."""
+    transaction.change_each(_UNCONFIRM, delivery_ids)
 
 
 _HAS_ID = Delivery.id == param("id")
@@ -118,10 +103,10 @@ _VERDICT = Statement(
         Event.reference,
         Event.outcome,
         Event.type,
-        Delivery.confirmed_key,
+        OnceRun.confirmed_key,
         VerificationName.verification,
         Event.removed_parts,
-        Delivery.once_key,
+        OnceRun.once_key,
     )
     .join(Event)
     .join(
@@ -129,19 +114,17 @@ _VERDICT = Statement(
         JOIN.LEFT_OUTER,
         on=VerificationName.name == fn.COALESCE(Event.reference_key, Event.reference),
     )
+    .join_from(Delivery, OnceRun, JOIN.LEFT_OUTER, on=OnceRun.delivery == Delivery.id)
     .where(_HAS_ID)
 )
-_SUCCEEDED = Lookup(
-    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
-        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
-    ),
+_RUNS = Lookup(
+    OnceRun.select(
+        *(Delivery.id, Delivery.state, OnceRun.action),
+        *(OnceRun.once_key, OnceRun.confirmed_key),
+    ).join(Delivery),
     Delivery.event,
 )
-_KNOWN = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
-_KEEP = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
-_NEWEST_REMOVED = Statement(GoneOnce.select(fn.MAX(GoneOnce.id)))
-_REMOVED = Statement(
-    GoneOnce.select(GoneOnce.delivery_id).where(
-        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
-    )
-)
+_FORGET = Lookup(OnceRun.delete(), OnceRun.delivery)
+_HELD = Lookup(OnceRun.select(OnceRun.action, OnceRun.once_key), OnceRun.once_key)
+_KEEP = BulkInsert(OnceRun, "action", "once_key")
+_UNCONFIRM = Lookup(OnceRun.update(confirmed_key=None), OnceRun.delivery)

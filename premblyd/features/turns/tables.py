@@ -1,23 +1,40 @@
-"""What hooks with `once` have run for, of which the record is gone. And the trigger that makes due,
-when a delivery ends, what waited behind it by `order`: the database runs it in the same
-transaction, whoever ends it."""
+"""What hooks with `once` run for. And the trigger that makes due, when a delivery ends, what waited
+behind it by `order`: the database runs it in the same transaction, whoever ends it."""
 
-from premblyd.store.columns import DIGEST, PLAIN, Kept, Number, Text
+from premblyd.store.columns import DIGEST, PLAIN, Kept, Reference, Seen, Text
 from premblyd.store.table import Table
+from premblyd.store.tables import Delivery
 
 
-class GoneOnce(Table):
-    """The key of a deleted delivery for which a hook with `once` has succeeded."""
+class OnceRun(Table):
+    """What the hook of a delivery runs once for, see oncekeys.py. A deleted delivery leaves its key
+    if it had succeeded."""
 
     kept = Kept.PERMANENT
+    exported_as = "once_runs"
+    delivery = Reference(
+        Delivery,
+        column_name="delivery_id",
+        unique=True,
+        null=True,
+        is_about=False,
+        on_delete="CASCADE",
+    )
     action = Text(PLAIN)
-    once_key = Text(DIGEST, kept=Kept.PERMANENT)
-    delivery_id = Number(PLAIN)
+    # Of the one that runs or has succeeded.
+    once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
+    # By the names in Prembly's answer: see queue/names.py. Of an erased event: by its reference.
+    confirmed_key = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
 
-    unique = ("once_key, action",)
+    indexes = ("UNIQUE key (once_key, action) WHERE once_key IS NOT NULL",)
 
 
-TABLES = (GoneOnce,)
+TABLES = (OnceRun,)
+VIEWS = (
+    """CREATE VIEW once_log AS
+SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
+FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id""",
+)
 
 _IS_OVER = """NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')

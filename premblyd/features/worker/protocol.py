@@ -73,9 +73,9 @@ def delivery_line(number: int, invocation: Invocation) -> bytes:
         "id": invocation.id,
     }
     if webhook is not None:
-        verdict, fields = webhook.verdict, invocation.confirmed_fields
+        verdict = webhook.verdict
         about |= {
-            "confirmed_fields": None if fields is None else list(fields),
+            **{f"{name}_fields": facts for name, facts in invocation.vouched.items()},
             "erased": invocation.is_erased,
             "received_at": times.iso(webhook.received_at_ms),
             "detail": verdict.detail,
