@@ -120,7 +120,7 @@ class Hooks:
         None
     )
     # Behind deliveries that somebody has queued again, or made due now.
-    anew: Callable[[Transaction, Sequence[int]], None] | None = None
+    anew: Callable[[Transaction, Sequence[int]], object] | None = None
 
 
 class Bound:
