@@ -47,8 +47,8 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     stored = [name for name in EVENT if name != "handled"]  # its deliveries stand below
     whole = [*stored[:5], "token", *stored[5:]]
     whole.insert(whole.index("face_match"), "session_id")
-    whole[whole.index("contradicted")] = "erasure_id"
-    of_features = ("on_hold", "contradicted", "awaited", "inquiries")
+    whole.remove("contradicted")
+    of_features = ("erasure_id", "on_hold", "contradicted", "awaited", "inquiries")
     assert list(shown) == [*whole, "body", "deliveries", *of_features]
     _assert_deliveries(shown)
     revealed = json_of(config, "show", 1, "--reveal")

@@ -94,15 +94,14 @@ def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -
     own = {name: event.pop(name) for name in ("contradicted", "handled", "deliveries")}
     assert own == {"contradicted": False, "handled": "pending", "deliveries": 2}
     whole = asdict(events.find_event(record, "3"))
-    assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token", "erasure_id"}
+    assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token"}
     assert event == {name: whole[name] for name in event}
     assert "hush" not in repr((event, lists.rows(record, DeliveryFilter())))
 
 
 def test_rows_have_what_people_see_of_their_tables() -> None:
     # What serves the daemon alone.
-    own = {"reference_key", "claim_token", "wait_until_ms"}
-    own |= {"erased_name", "kept_from_ms", "held_by"}
+    own = {"reference_key", "claim_token", "wait_until_ms", "held_by"}
     for table, row in (
         (Event, WholeEvent),
         (Delivery, DeliveryRow),

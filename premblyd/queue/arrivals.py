@@ -2,8 +2,7 @@
 
 import functools
 import secrets
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self
@@ -20,35 +19,36 @@ By = Literal["body", "token"]  # see config.inquiries.Duplicates
 
 
 class NewEvent(NamedTuple):
-    """An event to store, unless it is already there. `erasure_id`: of the erasure of another of its
-    names. `more`: columns that others don't have, whose values stand last in the row."""
+    """An event to store, unless it is already there. `names`: further ones of its verification,
+    each a reference or the id of a session."""
 
     key: str
     body_bytes: int
     row: Row
-    erasure_id: int | None = None
-    more: tuple[str, ...] = ()
+    names: Collection[str] = ()
 
     @property
     def values(self) -> dict[str, Any]:
         """What is stored, by the names of columns."""
-        return dict(zip((*COLUMNS, *self.more), self.row, strict=True))
+        return dict(zip(COLUMNS, self.row, strict=True))
 
     def having(self, **changed: Any) -> Self:
-        """Return it with other values, of further columns too."""
-        values = self.values | changed
-        return self._replace(row=tuple(values.values()), more=tuple(values)[len(COLUMNS) :])
+        """Return it with other values."""
+        return self._replace(row=tuple((self.values | changed).values()))
 
 
 @dataclass(slots=True)
 class Known:
     """What the record knows of some events: `ids` has the event of each key that is there, or was,
-    `new` those that are not, and `erased` the keys of what is about somebody who was erased."""
+    `new` those that are not, and `erased` the keys of what is about somebody who was erased.
+    `beside`: rows of features about new events: by which statement they are inserted, and by the
+    event's key what stands behind its id."""
 
     events: Sequence[NewEvent]
     ids: dict[str, int]
     new: dict[str, NewEvent]
     erased: set[str] = field(default_factory=set)
+    beside: list[tuple[BulkInsert, Mapping[str, Row]]] = field(default_factory=list)
 
 
 # Asks the database, and returns what then changes what is known: see hooks.py.
@@ -80,7 +80,7 @@ def new_event(digests: Digests, webhook: Webhook, by: By = "body") -> NewEvent:
     key = event_key(digests, webhook, by)
     verdict = webhook.verdict
     spelling = reference_key(verdict.reference)
-    derived = (key, digests.of_body(webhook.body_sha256), len(webhook.body), spelling)
+    derived = (key, digests.of_body(webhook.body_sha256), len(webhook.body), spelling, None)
     row = (*derived, *_verdict_values(verdict), *_webhook_values(webhook))
     return NewEvent(key, len(webhook.body), row)
 
@@ -109,22 +109,21 @@ def store(transaction: Transaction, known: Known) -> None:
     An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
     that is missing is a deletion.
     """
-    alike: dict[tuple[str, ...], list[NewEvent]] = defaultdict(list)
-    for event in known.new.values():
-        alike[event.more].append(event)
-    for more, its in alike.items():
-        known.ids |= _insert(transaction, _inserting(more), its)
+    known.ids |= _insert(transaction, known.new.values())
     if late := [key for key in known.new if key not in known.ids]:
         # Another host has stored these in this moment: here they are duplicates.
         known.ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
         for key in late:
             del known.new[key]
+    for inserting, rows in known.beside:
+        its = [(known.ids[key], *row) for key, row in rows.items() if key in known.new]
+        transaction.write_many(inserting, its)
 
 
 def may_be_stored_later(transaction: Transaction, known: Known) -> bool:
     """Return whether nothing is said of these events but that they are new, or there: then
     `asking_store` stores them."""
-    if not transaction.is_far or known.erased or any(each.more for each in known.new.values()):
+    if not transaction.is_far or known.erased or known.beside:
         return False
     # Two of one key are one event, and a duplicate of it.
     return sum(event.key in known.new for event in known.events) == len(known.new)
@@ -146,30 +145,24 @@ def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping
     return by_key
 
 
-def _insert(
-    transaction: Transaction, inserting: BulkInsert, events: Sequence[NewEvent]
-) -> dict[str, int]:
+def _insert(transaction: Transaction, events: Collection[NewEvent]) -> dict[str, int]:
     """Insert events that are not there yet; return the ids of those that are new, by key."""
     ids: list[int | None] = []
     # A statement copies all that it is given.
     for rows in of_size([(event.row, event.body_bytes) for event in events], PORTION_BYTES):
-        ids += transaction.insert_many(inserting, rows)
+        ids += transaction.insert_many(_INSERT, rows)
     keys = (event.key for event in events)
     return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
 
 
-@functools.cache
-def _inserting(more: tuple[str, ...]) -> BulkInsert:
-    return BulkInsert(Event, *COLUMNS, *more, unique="key")
-
-
-_DERIVED_COLUMNS = ("key", "body_digest", "body_bytes", "reference_key")
+_DERIVED_COLUMNS = ("key", "body_digest", "body_bytes", "reference_key", "removed_parts")
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
+_INSERT = BulkInsert(Event, *COLUMNS, unique="key")
 _INSERT_NEW = BulkInsert(Event, *COLUMNS)
 _IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 INSERT_DELIVERIES = BulkInsert(

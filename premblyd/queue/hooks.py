@@ -162,13 +162,10 @@ def runs_erased(action: Action) -> bool:
     return any(runs(action) for runs in of_features("RUNS_ERASED"))
 
 
-def forgotten(transaction: Transaction, names: Collection[str]) -> dict[str, int]:
+def forgotten(transaction: Transaction, names: Collection[str]) -> set[str]:
     """Return those of these names, each a reference or the id of a session, under which nothing may
-    be kept, each with the number of its erasure."""
-    found: dict[str, int] = {}
-    for which in of_features("FORGOTTEN"):
-        found |= which(transaction, names)
-    return found
+    be kept."""
+    return set().union(*(which(transaction, names) for which in of_features("FORGOTTEN")))
 
 
 def terms_of(action: Action) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -105,14 +105,14 @@ def add_event(
     transaction: Transaction,
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
-    erasure_id: int | None = None,
     skipped: Mapping[NewDelivery, int] = MappingProxyType({}),
+    names: Collection[str] = (),
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
-    `lock_names`; erased, if another name of it was by this erasure. `skipped`: further deliveries,
-    each with the one that runs in its place, or has; nothing of an erased one."""
+    `lock_names`. `skipped`: further deliveries, each with the one that runs in its place, or has;
+    nothing of an erased one. `names`: further ones of its verification."""
     addition = _addition(Digests.of(transaction), webhook, deliveries)
-    event = addition.event._replace(erasure_id=erasure_id)
+    event = addition.event._replace(names=names)
     [added] = _add(transaction, [addition._replace(event=event)])
     if not added.is_erased:
         its, now_ms = added.event_id, webhook.received_at_ms

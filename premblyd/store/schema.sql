@@ -28,9 +28,6 @@ CREATE TABLE event (
     doubt TEXT NOT NULL,
     reference_key TEXT,
     removed_parts TEXT,
-    kept_from_ms INTEGER,
-    erasure_id INTEGER,
-    erased_name TEXT,
     body BLOB
 ) STRICT;
 
@@ -49,10 +46,6 @@ CREATE INDEX event_reference_key ON event (reference_key) WHERE reference_key IS
 CREATE INDEX event_user_ref ON event (user_ref) WHERE user_ref IS NOT NULL;
 
 CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
-
-CREATE INDEX event_erasure ON event (erasure_id) WHERE erasure_id IS NOT NULL;
-
-CREATE INDEX event_erased_name ON event (erased_name) WHERE erased_name IS NOT NULL;
 
 CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
 
@@ -276,6 +269,23 @@ CREATE TABLE erased_name (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     erasure_id INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE erased_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL UNIQUE,
+    erasure_id INTEGER NOT NULL,
+    name TEXT
+) STRICT;
+
+CREATE INDEX erased_event_erasure ON erased_event (erasure_id);
+
+CREATE INDEX erased_event_name ON erased_event (name) WHERE name IS NOT NULL;
+
+CREATE TABLE kept_from (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL UNIQUE,
+    at_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE removal (

@@ -63,11 +63,6 @@ class Event(Table):
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
     removed_parts = Text(PLAIN, null=True)
-    kept_from_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # it came while the clock was behind
-    # Of an erased one: by which erasure, and a digest of its reference. (No foreign key: SQLite
-    # checks it at each change.)
-    erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
-    erased_name = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
     body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)  # NULL: removed
 
@@ -80,8 +75,6 @@ class Event(Table):
         "reference_key (reference_key) WHERE reference_key IS NOT NULL",
         "user_ref (user_ref) WHERE user_ref IS NOT NULL",
         "session (session_id) WHERE session_id IS NOT NULL",
-        "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
-        "erased_name (erased_name) WHERE erased_name IS NOT NULL",
         "doubted (received_at_ms) WHERE doubt != ''",
         "without_result (received_at_ms)"
         " WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified')",

@@ -33,7 +33,7 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
         shown += ["by the session" in page, "<button>Replay</button>" in page]
         assert shown == [has_body, has_person, has_person, removed_parts != "erased"], removed_parts
     by_hand(daemon.place, ERASURE)
-    by_hand(daemon.place, "UPDATE event SET erasure_id = 7 WHERE id = 1")
+    by_hand(daemon.place, "INSERT INTO erased_event (event_id, erasure_id) VALUES (1, 7)")
     page = own.get("/events/1").text
     assert "erased at 2023-11-14 22:13:20 UTC by ada (erasure 7). It came after that" in page
 

@@ -27,14 +27,14 @@ IN_LINE = "order_key"  # stays for as long as its delivery stands in a line
 ERRORS = ("last_error", "error")
 OWN_WORDS = (recovery.ERASED, recovery.CRASHED, recovery.UNSTARTED, recovery.BODY_GONE)
 BROKEN = {
-    "events with an erasure that is not there": "SELECT count(*) FROM event WHERE"
-    " (removed_parts = 'erased') <> (erasure_id IS NOT NULL) OR (erasure_id IS NOT NULL"
-    " AND erasure_id NOT IN (SELECT id FROM erasure)) OR (erased_name IS NOT NULL"
-    " AND coalesce(removed_parts, '') <> 'erased')",
+    "events with an erasure that is not there": "SELECT count(*) FROM event"
+    " FULL JOIN erased_event ON event_id = event.id WHERE event.id IS NULL"
+    " OR (coalesce(removed_parts, '') = 'erased') <> (event_id IS NOT NULL) OR"
+    " (event_id IS NOT NULL AND erasure_id NOT IN (SELECT id FROM erasure))",
     "erased names that are of no erasure": "SELECT count(*) FROM erased_name"
     " WHERE erasure_id NOT IN (SELECT id FROM erasure)",
-    "events whose erased name is not remembered": "SELECT count(*) FROM event WHERE"
-    " erased_name IS NOT NULL AND erased_name NOT IN (SELECT name FROM erased_name)",
+    "events whose erased name is not remembered": "SELECT count(*) FROM erased_event"
+    " WHERE name IS NOT NULL AND name NOT IN (SELECT name FROM erased_name)",
     # One that ran meanwhile, and failed, waits until it is looked at.
     "deliveries of erased events that wait": "SELECT count(*) FROM delivery JOIN event"
     " ON event.id = event_id WHERE removed_parts = 'erased' AND state = 'pending'"

@@ -238,6 +238,7 @@ FILL = (
     "INSERT INTO operator_action (at_ms, actor, action) VALUES (0, '', 'sign-in')",
     "INSERT INTO verification_name (name, verification, at_ms) VALUES ('1', '', 0)",
     "INSERT INTO verification_name (name, verification, at_ms) VALUES ('session-1', '', 0)",
+    "INSERT INTO erased_event (event_id, erasure_id) VALUES (1, 1)",
     "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (0, '', '', '')",
     "INSERT INTO console_token (kind, digest, actor, role, remote_ip, since_ms, until_ms)"
     " VALUES ('session', '', '', 'look', '', 0, 0)",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from premblyd.features.keeping import removing
-from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent
+from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, GoneEvent
 from premblyd.features.turns.tables import OnceRun
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, insert, param
@@ -16,8 +16,7 @@ _NAME = insert(ErasedName, "name", "erasure_id", if_unique=True)
 _GONE = insert(GoneEvent, "key", "event_id")
 _GONE_ONCE = insert(OnceRun, "action", "once_key")
 _OF = Statement(Event.select(Event.id).where(Event.reference == param("reference")))
-_MARKED = Event.update(erasure_id=param("erasure_id"), erased_name=param("name"))
-_MARK = Statement(_MARKED.where(Event.id == param("id")))
+_MARK = insert(ErasedEvent, "event_id", "erasure_id", "name")
 
 
 def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:
@@ -40,7 +39,7 @@ def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Tran
             transaction.insert(_NAME, name=name, erasure_id=erasure_id)
         for reference, name in zip(references, names, strict=False):
             for (event_id,) in transaction.rows(_OF, reference=reference):
-                transaction.change(_MARK, id=event_id, erasure_id=erasure_id, name=name)
+                transaction.insert(_MARK, event_id=event_id, erasure_id=erasure_id, name=name)
                 removing.empty_identities(transaction, [event_id], RemovedParts.ERASED)
         return erasure_id
 

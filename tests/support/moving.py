@@ -55,12 +55,9 @@ UNIQUE: dict[str, tuple[str, ...]] = {
     "event_hour": ("type",),
     "backup_folder": ("folder",),
 }
-NUMBERED = {
-    "attempt": ("number",),
-    "day": ("day_ms",),
-    "to_erase": ("event_id",),
-    **dict.fromkeys(("confirmation", "once_run"), ("delivery_id",)),
-}
+NUMBERED = {"attempt": ("number",), "day": ("day_ms",)}
+NUMBERED |= dict.fromkeys(("to_erase", "erased_event", "kept_from"), ("event_id",))
+NUMBERED |= dict.fromkeys(("confirmation", "once_run"), ("delivery_id",))
 EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {

@@ -104,7 +104,6 @@ def add_answer(
     else:
         others = found_others(transaction, references)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
-        erasure_id = min(was_erased.values(), default=None)
         had: dict[str, int] = {
             action: delivery_id
             for action, delivery_id, is_sure in (
@@ -114,7 +113,7 @@ def add_answer(
         }
         to_run = [each for each in deliveries if each.action not in had]
         skipped = {each: had[each.action] for each in deliveries if each.action in had}
-        added = inbox.add_event(transaction, webhook, to_run, erasure_id, skipped)
+        added = inbox.add_event(transaction, webhook, to_run, skipped, named)
     if inquiry is not None:
         added = replace(added, has_answer=added.is_new or _holds(transaction, added, inquiry))
         stored_id = added.event_id if added.has_answer else None

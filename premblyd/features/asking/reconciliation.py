@@ -250,7 +250,7 @@ class Reconciliation:
         """Return those that should have an event under that name here: not erased ones, nor those
         so old that `retention` has deleted the name."""
         ids = {name for each in absent for name in each.ids}
-        were_erased = self.database.look(lambda each: hooks.forgotten(each, ids)).keys()
+        were_erased = self.database.look(lambda each: hooks.forgotten(each, ids))
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
         self.erased += len(absent) - len(left)
         now_ms = self.clock.now_ms()

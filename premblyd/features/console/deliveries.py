@@ -73,8 +73,7 @@ async def show(handler: Handler, event: ShownEvent, *, is_revealed: bool) -> Non
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
-    for told_above in ("removed_parts", "erasure_id"):
-        columns.pop(told_above, None)
+    columns.pop("removed_parts", None)  # told above
     await handler.send_page(
         "event.html",
         columns=columns,

@@ -35,7 +35,7 @@ from premblyd.features.keeping.retention import (
 from premblyd.features.keeping.settings import RETENTION, Retention
 from premblyd.features.keeping.shown import in_words
 from premblyd.features.keeping.sweeping import Round, work_off
-from premblyd.features.keeping.tables import Removed
+from premblyd.features.keeping.tables import KeptFrom, Removed
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
@@ -136,7 +136,7 @@ def _old_events(
     while ends_ms:
         rows = queries.tuples(
             database,
-            Event.select(*OF_EVENT, Event.kept_from_ms, _RUNS, _WAITS, is_on_hold(now_ms))
+            Event.select(*OF_EVENT, _KEPT_FROM, _RUNS, _WAITS, is_on_hold(now_ms))
             .where(
                 Event.received_at_ms >= after.at_ms,
                 Event.received_at_ms <= max(ends_ms),
@@ -161,6 +161,7 @@ def _has(table: Any, condition: Any) -> Any:
     return table.select(fn.COUNT(table.id)).where(table.event == Event.id, condition) > 0
 
 
+_KEPT_FROM = KeptFrom.select(KeptFrom.at_ms).where(KeptFrom.event_id == Event.id)
 _STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
 _RUNS = _has(Delivery, _STATE == State.RUNNING)
 _IS_OPEN = _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from peewee import Node, Select, fn
 
-from premblyd.features.keeping.tables import ErasedName, GoneEvent, ToErase
+from premblyd.features.keeping.tables import ErasedEvent, ErasedName, GoneEvent, ToErase
 from premblyd.ground.privacy import MASK, Shape, mask
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Kept, columns, emptied
-from premblyd.store.engine import Lookup, Statement, Transaction
+from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event, Record
 
@@ -32,19 +32,19 @@ class ArrivalFacts(NamedTuple):
 
 
 class Names(NamedTuple):
-    """By which an arrival is known. `erasure_id`: of another name of it."""
+    """By which an arrival is known. `others`: each a reference or the id of a session."""
 
-    reference: str | None
+    reference: str | None = None
     session_id: str | None = None
-    erasure_id: int | None = None
+    others: Collection[str] = ()
 
-
-class Erased(NamedTuple):
-    """That an arrival is about somebody erased: by which erasure, and what stands for its
-    reference."""
-
-    erasure_id: int
-    name: str | None
+    def digests(self, digests: Digests) -> list[str]:
+        """Return the digests of all of them."""
+        references = [self.reference, *self.others, *map(session_reference, self.others)]
+        found = [digests.of_reference(each) for each in references if each]
+        return found + [
+            digests.of_session(each) for each in (self.session_id, *self.others) if each
+        ]
 
 
 def arrival_facts(transaction: Transaction) -> ArrivalFacts:
@@ -59,48 +59,37 @@ def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str,
     return dict(transaction.look_up(_GONE_EVENTS, sorted(keys)))
 
 
-def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased | None]:
-    """Return for each arrival by which erasure it is erased: by its reference, in any spelling, or
-    its session. None: it is not."""
+def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[int | None]:
+    """Return for each arrival by which erasure it is erased, the first: by a reference, in any
+    spelling, or a session. None: it is not."""
     digests = Digests.of(transaction)
-    own = [
-        (
-            digests.of_reference(each.reference) if each.reference else None,
-            digests.of_session(each.session_id) if each.session_id else None,
-        )
-        for each in names
-    ]
-    wanted = sorted({digest for pair in own for digest in pair if digest is not None})
+    own = [each.digests(digests) for each in names]
+    wanted = sorted({digest for its in own for digest in its})
     by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))
-    found: list[Erased | None] = []
-    for each, (of_reference, of_session) in zip(names, own, strict=True):
-        ids = (by_name.get(name or "") for name in (of_reference, of_session))
-        erasure_id = next((number for number in ids if number is not None), each.erasure_id)
-        found.append(None if erasure_id is None else Erased(erasure_id, of_reference))
-    return found
+    return [min((by_name[each] for each in its if each in by_name), default=None) for its in own]
 
 
-def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, int]:
-    """Return those of these ids that were erased, each a reference or the id of a session, with
-    the number of their erasure."""
+def which_erased(transaction: Transaction, ids: Collection[str]) -> set[str]:
+    """Return those of these ids that were erased, each a reference or the id of a session."""
     if not ids or not arrival_facts(transaction).any_names:
-        return {}
-    own = [(each, name) for each in ids for name in (session_reference(each), each)]
-    found = find_erased(transaction, [Names(name, each) for each, name in own])
-    return {each: by.erasure_id for (each, _), by in zip(own, found, strict=True) if by}
+        return set()
+    found = find_erased(transaction, [Names(others=[each]) for each in ids])
+    return {each for each, erasure_id in zip(ids, found, strict=True) if erasure_id}
 
 
-def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
+def mark(digests: Digests, erasure_id: int, reference: object) -> Row:
+    """Return what is kept beside an erased event that had this reference: see MARK_ERASED."""
+    name = digests.of_reference(reference) if isinstance(reference, str) and reference else None
+    return erasure_id, name
+
+
+def without_person(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of an event that is stored already erased: nothing is left that names a
     person, and of what a sender wrote only what has the shape that it should have."""
     empty = emptied(Event, Kept.BODY, Kept.IDENTITY)
     kept = {name: empty.get(name, value) for name, value in values.items()}
     kept.update(harmless(kept))
-    return kept | {
-        "removed_parts": RemovedParts.ERASED,
-        "erasure_id": erased.erasure_id,
-        "erased_name": erased.name,
-    }
+    return kept | {"removed_parts": RemovedParts.ERASED}
 
 
 def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,6 +117,7 @@ SENDERS = {
     for column in columns(Event)
     if column.holds is PLAIN and column.shown is not Shape.PLAIN
 }
+MARK_ERASED = BulkInsert(ErasedEvent, "event_id", "erasure_id", "name")
 _GONE = Statement(
     Select(
         None,

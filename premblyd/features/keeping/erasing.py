@@ -27,7 +27,7 @@ from premblyd.features.keeping.findings import (
 )
 from premblyd.features.keeping.personrows import ByTable
 from premblyd.features.keeping.persons import Named
-from premblyd.features.keeping.tables import ErasedName, Erasure, ToErase
+from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.queue import member
 from premblyd.queue.digests import Digests
@@ -311,7 +311,7 @@ _NOT_ERASED = Lookup(
 _END_LEFT = Lookup(ToErase.delete(), ToErase.event_id)
 # What came later has been stored erased.
 _ERASED_BY = Statement(
-    Event.select(Event.id, Event.key).where(
-        Event.erasure_id == param("erasure_id"), Event.received_at_ms <= param("at_ms")
-    )
+    Event.select(Event.id, Event.key)
+    .join(ErasedEvent, on=ErasedEvent.event_id == Event.id)
+    .where(ErasedEvent.erasure_id == param("erasure_id"), Event.received_at_ms <= param("at_ms"))
 )

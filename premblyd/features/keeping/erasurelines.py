@@ -16,12 +16,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from peewee import SQL, Node, fn
 
-from premblyd.features.keeping.tables import ErasedName, Erasure, ToErase
+from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, ToErase
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.newfile import sync
 from premblyd.store.engine import Database, Statement, Transaction
-from premblyd.store.table import Table
 from premblyd.store.tables import Event, Record
 
 NAME = "erased.jsonl"  # in a folder of copies
@@ -169,13 +168,15 @@ def _require_storable(values: tuple[Any, ...]) -> None:
         raise ValueError
 
 
-def _said_of(table: type[Table], erasure_id: Node, event_id: Node, key: Node) -> Statement:
+def _said_of(table: Any, event_id: Node, key: Node) -> Statement:
     """Return the statement that finds the lines of a table."""
     is_left = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id))
     said = (Erasure.at_ms, Erasure.id, event_id, key, Erasure.found_by, Erasure.actor)
-    return Statement(table.select(*said).join(Erasure, on=erasure_id == Erasure.id).where(~is_left))
+    found = table.select(*said).join(Erasure, on=table.erasure_id == Erasure.id)
+    return Statement(found.where(~is_left))
 
 
 _RECORD = Statement(Record.select(Record.record_id).where(Record.id == 1))
-_EVENTS = _said_of(Event, Event.erasure_id, Event.id, Event.key)
-_NAMES = _said_of(ErasedName, ErasedName.erasure_id, SQL("0"), ErasedName.name)
+_KEY = Event.select(Event.key).where(Event.id == ErasedEvent.event_id)
+_EVENTS = _said_of(ErasedEvent, ErasedEvent.event_id, _KEY)
+_NAMES = _said_of(ErasedName, SQL("0"), ErasedName.name)

@@ -10,13 +10,14 @@ from premblyd.config.models import Config
 from premblyd.features.keeping import erased
 from premblyd.features.keeping.erased import Names
 from premblyd.features.keeping.settings import ERASED, RETENTION
-from premblyd.features.keeping.tables import Removal, Removed
+from premblyd.features.keeping.tables import KeptFrom, Removal, Removed
 from premblyd.ground.times import DAY_MS
 from premblyd.queue import trusted
 from premblyd.queue.arrivals import COLUMNS, Known
+from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Hooks
 from premblyd.record import queries
-from premblyd.store.engine import Database, Transaction
+from premblyd.store.engine import BulkInsert, Database, Transaction
 
 
 def _arriving(transaction: Transaction) -> Callable[[Known], None]:
@@ -40,22 +41,31 @@ def _leave_out_persons(transaction: Transaction, known: Known) -> None:
     """Have what is about somebody who was erased be stored without what names anybody."""
     events = {event.key: event for event in known.events}
     names = [
-        Names(event.row[_REFERENCE], event.row[_SESSION], event.erasure_id)
-        for event in events.values()
+        Names(event.row[_REFERENCE], event.row[_SESSION], event.names) for event in events.values()
     ]
-    for key, found in zip(events, erased.find_erased(transaction, names), strict=True):
+    marks = {}
+    digests = Digests.of(transaction)
+    ids = erased.find_erased(transaction, names)
+    for (key, event), found in zip(events.items(), ids, strict=True):
         if found is not None:
             known.erased.add(key)
             if key in known.new:
-                values = erased.without_person(known.new[key].values, found)
+                values = erased.without_person(known.new[key].values)
                 known.new[key] = known.new[key].having(**values)
+                marks[key] = erased.mark(digests, found, event.row[_REFERENCE])
+    if marks:
+        known.beside.append((erased.MARK_ERASED, marks))
 
 
 def _keep_from(trusted_ms: int, known: Known) -> None:
     """Have the periods of what came while the clock was behind count from now."""
-    for key, event in tuple(known.new.items()):
-        if trusted.is_behind(trusted_ms, event.row[_RECEIVED_AT]):
-            known.new[key] = event.having(kept_from_ms=trusted_ms)
+    late = [
+        key
+        for key, event in known.new.items()
+        if trusted.is_behind(trusted_ms, event.row[_RECEIVED_AT])
+    ]
+    if late:
+        known.beside.append((_KEEP_FROM, dict.fromkeys(late, (trusted_ms,))))
 
 
 def _removed_until(database: Database) -> int:
@@ -76,6 +86,7 @@ def _named_since(settings: Config, now_ms: int) -> int:
 _REFERENCE, _SESSION, _RECEIVED_AT = map(
     COLUMNS.index, ("reference", "session_id", "received_at_ms")
 )
+_KEEP_FROM = BulkInsert(KeptFrom, "event_id", "at_ms")
 HOOKS = (Hooks(arriving=_arriving),)
 WITHHELD = (erased.is_erased,)
 FORGOTTEN = (erased.which_erased,)

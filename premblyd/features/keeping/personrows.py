@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from peewee import Field, Query, Tuple, fn
 
 from premblyd.features.keeping import removing
-from premblyd.features.keeping.erased import SENDERS, harmless
+from premblyd.features.keeping.erased import MARK_ERASED, mark
 from premblyd.features.keeping.tables import Hold
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.store.columns import Kept, emptied
-from premblyd.store.engine import Lookup, Statement, Transaction, param, params
+from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts, State
 from premblyd.store.table import Table
@@ -68,18 +68,10 @@ def erase_of_events(
 ) -> None:
     """Empty these events, which don't wait for anything, and all their rows in other tables."""
     ids = sorted(event_ids)
-    rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
-    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
+    found = transaction.look_up(_REFERENCES, ids)
+    marks = [(number, *mark(digests, erasure_id, reference)) for number, reference in found]
     removing.empty_identities(transaction, ids, RemovedParts.ERASED)
-    for number, reference, *values in rows:
-        has_name = isinstance(reference, str) and reference
-        transaction.change(
-            _MARK,
-            id=number,
-            erasure_id=erasure_id,
-            erased_name=digests.of_reference(reference) if has_name else None,
-            **harmless(dict(zip(SENDERS, values, strict=True))),
-        )
+    transaction.write_many(MARK_ERASED, marks)
 
 
 class Names(NamedTuple):
@@ -211,10 +203,7 @@ _STOP = [
     for table in TABLES
     if table.stopped
 ]
-_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, Event.reference, *SENDERS.values()), Event.id)
-_MARK = Statement(
-    Event.update(params("erasure_id", "erased_name", *SENDERS)).where(Event.id == param("id"))
-)
+_REFERENCES = Lookup(Event.select(Event.id, Event.reference), Event.id)
 # Of features, by the names of their tables: by what rows about no event are found.
 _NAMING = {each._meta.table_name: getattr(each, each.named_by) for each in TABLES if each.named_by}
 _NOTED = {each._meta.table_name: getattr(each, each.noted_in) for each in TABLES if each.noted_in}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from premblyd.features.keeping.tables import ErasedEvent
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.queue.digests import Digests
 from premblyd.queue.names import known_as
@@ -236,4 +237,4 @@ _BY_ID = Lookup(_ROWS, Event.id)
 _BY_USER = Lookup(_ROWS.clone(), Event.user_ref)
 _BY_SESSION = Lookup(_ROWS.clone(), Event.session_id)
 _BY_REFERENCE = Spelt.of(_ROWS.clone(), Event)
-_BY_ERASED_NAME = Lookup(Event.select(Event.id), Event.erased_name)
+_BY_ERASED_NAME = Lookup(ErasedEvent.select(ErasedEvent.event_id), ErasedEvent.name)

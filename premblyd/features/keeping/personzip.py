@@ -23,7 +23,7 @@ from premblyd import __version__
 from premblyd.features.keeping import persons, removing
 from premblyd.features.keeping.listing import ErasureRow
 from premblyd.features.keeping.persons import FoundBy, Named, Person
-from premblyd.features.keeping.tables import ErasedName, Erasure, Hold
+from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, Hold
 from premblyd.ground import jsontext, privacy, times, words
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly import bodies
@@ -67,7 +67,7 @@ class ChangedMeanwhileError(TryAgainError):
     """Something of it was erased or removed while it was read. Nothing was written: try again."""
 
 
-@row_of(Event, Seen.LISTS, (Event.headers, Event.session_id, Event.erasure_id))
+@row_of(Event, Seen.LISTS, (Event.headers, Event.session_id))
 class _Event(Row):
     """An event without its body, which is read by itself."""
 
@@ -428,6 +428,8 @@ _ERASURES = Statement(
     Erasure.select(Erasure.id).where(Erasure.subject == param("subject")).order_by(Erasure.id)
 )
 _ERASED_NAMES = Lookup(ErasedName.select(ErasedName.name), ErasedName.erasure_id)
-_ERASED_EVENTS = Lookup(Event.select(Event.id, Event.erasure_id), Event.erased_name)
+_ERASED_EVENTS = Lookup(
+    ErasedEvent.select(ErasedEvent.event_id, ErasedEvent.erasure_id), ErasedEvent.name
+)
 _NAMES = Lookup(Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id)
 _REMOVED_PARTS = Lookup(Event.select(Event.id, Event.removed_parts), Event.id)

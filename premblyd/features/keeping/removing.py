@@ -20,7 +20,7 @@ from premblyd.features.keeping import holds
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import GoneEvent, PutOff, Removed
+from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, PutOff, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
 from premblyd.queue.names import GROUPS
@@ -84,7 +84,10 @@ def empty_identities(
     their verifications stay, as other events have them too."""
     ids = sorted(event_ids)
     deliveries = deliveries_of(transaction, ids)
+    written = transaction.look_up(_WRITTEN_BY_SENDER, ids)
+    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
     transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
+    _hide_words(transaction, written)
     for lookup in _EMPTY_BY_EVENT:
         transaction.change_each(lookup, ids)
     for lookup in _EMPTY_BY_DELIVERY:
@@ -117,10 +120,7 @@ def forget_verifications(transaction: Transaction, verifications: Collection[str
 def _remove_identities(transaction: Transaction, event_ids: Sequence[int]) -> None:
     names = _names_of(transaction, event_ids)
     verifications = _verifications_of(transaction, names)
-    written = transaction.look_up(_WRITTEN_BY_SENDER, event_ids)
-    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
     empty_identities(transaction, event_ids)
-    _hide_words(transaction, written)
     # A name that a younger event has too leads to others by which that is held, or has run once.
     transaction.change_each(_FORGET_NAME, sorted(names - _living(transaction, names)))
     forget_verifications(transaction, verifications)
@@ -224,7 +224,7 @@ _OF_DELIVERIES = (
 _OF_EVENTS = (
     *itertools.chain.from_iterable(map(_ending, BY_EVENT)),
     *map(_letting_go, _to(Event, is_about=False)),
-    _deleting(PutOff.event_id),
+    *map(_deleting, (PutOff.event_id, ErasedEvent.event_id, KeptFrom.event_id)),
     _deleting(Event.id),
 )
 

@@ -14,7 +14,7 @@ from peewee import EXCLUDED, SQL, Tuple, fn
 
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import PutOff, Removal, Removed, Sweep
+from premblyd.features.keeping.tables import KeptFrom, PutOff, Removal, Removed, Sweep
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import EVENTS
 from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
@@ -257,9 +257,7 @@ _DELIVERIES = Lookup(
 _WAITING = [
     Lookup(table.select(table.event).where(waits), table.event) for table, waits in removing.WAITING
 ]
-_KEPT_FROM = Lookup(
-    Event.select(Event.id, Event.kept_from_ms).where(Event.kept_from_ms.is_null(False)), Event.id
-)
+_KEPT_FROM = Lookup(KeptFrom.select(KeptFrom.event_id, KeptFrom.at_ms), KeptFrom.event_id)
 _IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
 _PUT_OFF = BulkInsert(PutOff, "event_id", "removed")
 _TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)

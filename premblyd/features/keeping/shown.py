@@ -3,7 +3,7 @@ metrics, and as troubles."""
 
 import functools
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from premblyd.features.keeping.listing import ErasureRow
 from premblyd.features.keeping.retention import unset
 from premblyd.features.keeping.settings import RETENTION, Retention, period_text
 from premblyd.features.keeping.tables import (
+    ErasedEvent,
     Erasure,
     ErasureFile,
     Hold,
@@ -83,15 +84,16 @@ def of_event(database: Database, event: WholeEvent, _: Show, __: Config | None) 
     """Return how an event stands."""
     held = Event.select(Event.id).where(Event.id == event.id, is_on_hold(database.now_ms()))
     on_hold = bool(queries.tuples(database, held))
-    sentences = [*_deleted(database, event)]
-    return Told(values={"on_hold": on_hold}, sentences=sentences + [ON_HOLD] * on_hold)
+    query = Erasure.select(*queries.columns(Erasure, ErasureRow))
+    query = query.join(ErasedEvent, on=ErasedEvent.erasure_id == Erasure.id)
+    found = queries.rows(database, query.where(ErasedEvent.event_id == event.id), ErasureRow)
+    return Told(
+        values={"erasure_id": next((each.id for each in found), None), "on_hold": on_hold},
+        sentences=[*_deleted(event, found), *[ON_HOLD] * on_hold],
+    )
 
 
-def _deleted(database: Database, event: WholeEvent) -> Iterator[str]:
-    found: list[ErasureRow] = []
-    if event.erasure_id is not None:
-        query = Erasure.select(*queries.columns(Erasure, ErasureRow))
-        found = queries.rows(database, query.where(Erasure.id == event.erasure_id), ErasureRow)
+def _deleted(event: WholeEvent, found: Sequence[ErasureRow]) -> Iterator[str]:
     for erasure in found:
         is_late = event.received_at_ms > erasure.at_ms
         at, who = times.for_people(erasure.at_ms), erasure.actor

@@ -73,6 +73,25 @@ class ErasedName(Table):
     erasure_id = Number(PLAIN)
 
 
+class ErasedEvent(Table):
+    """An event that was erased, or stored so: by which erasure, and a digest of its reference."""
+
+    kept = Kept.RECORD
+    event_id = Number(PLAIN, unique=True)
+    erasure_id = Number(PLAIN)
+    name = Text(DIGEST, kept=Kept.RECORD, null=True)
+
+    indexes = ("erasure (erasure_id)", "name (name) WHERE name IS NOT NULL")
+
+
+class KeptFrom(Table):
+    """When the periods of an event start that came while the clock was behind."""
+
+    kept = Kept.RECORD
+    event_id = Number(PLAIN, unique=True)
+    at_ms = Moment(PLAIN)
+
+
 class Removal(Table):
     """What `retention` removed on a day, of one class and by one period."""
 
@@ -132,6 +151,8 @@ TABLES = (
     Erasure,
     ToErase,
     ErasedName,
+    ErasedEvent,
+    KeptFrom,
     Removal,
     Sweep,
     PutOff,
