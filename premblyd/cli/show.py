@@ -15,6 +15,7 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.feature import added
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
@@ -90,10 +91,9 @@ def _print(event: ShownEvent) -> None:
             click.echo("  delivery {} (event {}) ran instead".format(*other))
         elif delivery.columns["state"] == "skipped":
             click.echo(f"  {RAN_BEFORE}")
-        if delivery.columns["state"] == "pending" and delivery.columns["waits_for_id"] is not None:
-            click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
-        if delivery.columns["state"] == "dead" and delivery.columns["blocks_order"]:
-            click.echo("  later ones wait until it is replayed and succeeds, or is cancelled")
+        for tell in added("shown", "OF_DELIVERY"):
+            for sentence in tell(delivery.columns):
+                click.echo(f"  {sentence}")
         if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
             click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
         for attempt in delivery.attempts:

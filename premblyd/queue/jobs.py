@@ -28,7 +28,7 @@ class Job:
     action: str
     worker: str
     event: StoredEvent
-    order_key: str | None = None  # with `order`: the same for all that wait for each other
+    group: str | None = None  # the same for those of which one may be due when another ends
     claim_token: str
     once_key: str | None = None  # with `once`: the same for all events it runs once for
     is_confirmed: bool = False  # by Prembly, whose answer agrees with the event
@@ -140,7 +140,7 @@ class Due(NamedTuple):
     attempt_count: int
     attempts_left: int
     confirmed_at_ms: Any
-    order_key: str | None
+    group: str | None
     body_bytes: int
 
 

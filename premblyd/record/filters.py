@@ -37,7 +37,6 @@ from premblyd.store.states import State
 from premblyd.store.tables import (
     IS_DOUBTED,
     IS_WHOLE,
-    WAITS_FOR_ANOTHER,
     Delivery,
     Event,
     OperatorAction,
@@ -282,11 +281,6 @@ class DeliveryFilter(Chosen):
         "",
         "Only of this event: its number or key.",
         reads=Reads.EVENT,
-    )
-    is_blocked: bool = flag(
-        where(lambda _: WAITS_FOR_ANOTHER, index="delivery_waits"),
-        "",
-        "Only those that wait for another (order).",
     )
     ids: tuple[int, ...] | None = by(where(Delivery.id.in_))
     delivery_id: int | None = by(equals(Delivery.id))

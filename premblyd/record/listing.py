@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from peewee import Expression, Field, ModelSelect
 
@@ -168,11 +168,13 @@ def narrowed(chosen: C, **more: Any) -> C | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedColumn:
-    """A column that a feature adds to the lists of events and of deliveries. `find` returns its
-    values by the numbers of events; those of others are `otherwise`."""
+    """A column that a feature adds to the lists of events and of deliveries, or to that of
+    deliveries alone. `find` returns its values `by` the numbers of events, or of deliveries; those
+    of others are `otherwise`."""
 
     name: str
     find: Callable[[Database, Collection[int]], Mapping[int, Any]]
+    by: Literal["event_id", "delivery_id"] = "event_id"
     otherwise: Any = None
 
 

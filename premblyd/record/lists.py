@@ -36,10 +36,11 @@ FIRST_STEP, MAX_STEP = 500, 32_000  # ids that one statement looks through
 QUICK_S, SLOW_S = 0.004, 0.016  # the next one looks through more, or through fewer
 COUNTED = 20_000  # rows of an index: no more are counted, to find the one with fewest
 _LOOKED_UP: tuple[AddedColumn, ...] = tuple(added("listing", "COLUMNS"))
+_LOOKED_UP_BY_EVENT = tuple(each for each in _LOOKED_UP if each.by == "event_id")
 _INSTEAD = tuple(added("listing", "INSTEAD"))  # columns, and what makes words of a row
 
 
-@row_of(Event, Seen.LISTS, looked_up=_LOOKED_UP)
+@row_of(Event, Seen.LISTS, looked_up=_LOOKED_UP_BY_EVENT)
 class EventRow(Row):
     """An event in a list."""
 

@@ -44,7 +44,7 @@ _Class = TypeVar("_Class", bound=type[Any])
 class Row:
     """A row: a value for each column."""
 
-    looked_up: ClassVar[tuple[AddedColumn, ...]] = ()  # by the event
+    looked_up: ClassVar[tuple[AddedColumn, ...]] = ()
 
     if TYPE_CHECKING:  # which columns it has, the tables say
 
@@ -156,7 +156,7 @@ def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> l
         made.append(columns)
     looked_up = getattr(row, "looked_up", ())
     for column in looked_up if made else ():
-        of = "event_id" if "event_id" in names else "id"
+        of = column.by if column.by in names else "id"
         values = column.find(database, {columns[of] for columns in made})
         for columns in made:
             columns[column.name] = values.get(columns[of], column.otherwise)

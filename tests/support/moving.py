@@ -56,12 +56,11 @@ UNIQUE: dict[str, tuple[str, ...]] = {
     "backup_folder": ("folder",),
 }
 NUMBERED = {"attempt": ("number",), "day": ("day_ms",), "to_erase": ("event_id",)}
-EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
+EMPTY_ALONE = {("delivery", "due_at_ms"), ("ordered", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {
     ("delivery", "attempt_count"): [0, 2**31 - 1],
     ("delivery", "attempts_left"): [0, 2**31 - 1],
-    ("delivery", "order_place"): [1, LARGE],
 }
 
 

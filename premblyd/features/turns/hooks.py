@@ -36,6 +36,7 @@ HOOKS = (
         locks_to_store=order.locks_to_store,
         lock=order.lock,
         again=order.again,
+        ended=order.leave,
     ),
 )
 REMOVING = (oncekeys.keep_keys,)
