@@ -19,7 +19,7 @@ from premblyd.record import queries
 from premblyd.record.queries import By
 from premblyd.store.engine import Database
 from premblyd.store.states import State
-from premblyd.store.tables import Delivery, Host
+from premblyd.store.tables import IS_HELD, Delivery, Host
 
 LOOKED_AT, MOST = 5_000, 8
 
@@ -64,7 +64,7 @@ def actions(
     """Return how the actions stand: those called `names` first, then `others` and all that have
     open deliveries or are at rest, by name."""
     queued, due = _queued(database), _due(database, now_ms)
-    held = _counts(database, Delivery.held_by.is_null(False))
+    held = _counts(database, IS_HELD)
     running = _counts(database, Delivery.state == State.RUNNING)
     dead, resting = dead_of(database), at_rest(database, now_ms)
     found = []

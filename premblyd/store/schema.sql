@@ -91,7 +91,7 @@ CREATE INDEX delivery_queue ON delivery (action, due_at_ms) WHERE due_at_ms IS N
 
 CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
 
-CREATE INDEX delivery_held ON delivery (action) WHERE held_by IS NOT NULL;
+CREATE INDEX delivery_held ON delivery (held_by, action) WHERE held_by IS NOT NULL;
 
 CREATE INDEX delivery_ran_instead ON delivery (ran_instead_id) WHERE ran_instead_id IS NOT NULL;
 

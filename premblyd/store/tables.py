@@ -127,7 +127,7 @@ class Delivery(Table):
         "dead (state, action) WHERE state = 'dead'",
         "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
         "UNIQUE once (once_key, action) WHERE once_key IS NOT NULL",
-        "held (action) WHERE held_by IS NOT NULL",
+        "held (held_by, action) WHERE held_by IS NOT NULL",
         "ran_instead (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
     )
 
@@ -287,6 +287,7 @@ TABLES = (
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")
+IS_HELD = Delivery.held_by.is_null(False)
 # What people look at, and behind it the parts of a replay of many.
 IS_WHOLE = OperatorAction.part_of_id.is_null()
 # The attempt that a running delivery has open: each start counts one more.

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+from peewee import fn
+
 from premblyd.features.turns.tables import HELD_BY, Ordered
 from premblyd.record import queries
 from premblyd.record.listing import AddedColumn, AddedFilter, flag, where
@@ -15,7 +17,9 @@ def _waits_for(database: Database, delivery_ids: Collection[int]) -> dict[int, i
     query = (
         Ordered.select(Ordered.delivery, Ordered.waits_for_id)
         .join(Delivery)
-        .where(Ordered.delivery.in_(list(delivery_ids)), Delivery.held_by == HELD_BY)
+        .where(
+            Ordered.delivery.in_(list(delivery_ids)), fn.COALESCE(Delivery.held_by, "") == HELD_BY
+        )
     )
     return dict(queries.tuples(database, query))
 

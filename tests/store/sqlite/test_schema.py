@@ -64,7 +64,7 @@ def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
     ("table", "condition", "index"),
     [
         (Event, tables.IS_DOUBTED, "event_doubted"),
-        (Delivery, Delivery.held_by == "turns", "delivery_held"),
+        (Delivery, tables.IS_HELD, "delivery_held"),
         (Ordered, Ordered.waits_for_id.is_null(False), "ordered_waits"),
         (OperatorAction, tables.IS_WHOLE, "operator_action_whole"),
         (Event, Event.reference_key.is_null(False), "event_reference_key"),
