@@ -1,9 +1,7 @@
 """What `order` adds to the list of deliveries."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
-
-from peewee import fn
 
 from premblyd.features.turns.tables import HELD_BY, Ordered
 from premblyd.record import queries
@@ -12,24 +10,14 @@ from premblyd.store.engine import Database
 from premblyd.store.tables import Delivery
 
 
-def _waits_for(database: Database, delivery_ids: Collection[int]) -> dict[int, int]:
-    """Return which of these deliveries wait, each with the one that must end before."""
-    query = (
-        Ordered.select(Ordered.delivery, Ordered.waits_for_id)
-        .join(Delivery)
-        .where(
-            Ordered.delivery.in_(list(delivery_ids)), fn.COALESCE(Delivery.held_by, "") == HELD_BY
-        )
-    )
-    return dict(queries.tuples(database, query))
+def _of_lines(column: Any, kind: type) -> Callable[[Database, Collection[int]], dict[int, Any]]:
+    query = Ordered.select(Ordered.delivery, column).where(column.is_null(False))
 
+    def find(database: Database, delivery_ids: Collection[int]) -> dict[int, Any]:
+        found = queries.tuples(database, query.where(Ordered.delivery.in_(list(delivery_ids))))
+        return {delivery_id: kind(value) for delivery_id, value in found}
 
-def _blocks(database: Database, delivery_ids: Collection[int]) -> dict[int, bool]:
-    """Return behind which of these deliveries others wait when it is dead."""
-    query = Ordered.select(Ordered.delivery).where(
-        Ordered.delivery.in_(list(delivery_ids)), Ordered.blocks
-    )
-    return {delivery_id: True for (delivery_id,) in queries.tuples(database, query)}
+    return find
 
 
 def _why(delivery: Any) -> str | None:
@@ -38,8 +26,13 @@ def _why(delivery: Any) -> str | None:
 
 
 COLUMNS = (
-    AddedColumn(name="waits_for_id", find=_waits_for, by="delivery_id"),
-    AddedColumn(name="blocks_order", find=_blocks, by="delivery_id", otherwise=False),
+    AddedColumn(name="waits_for_id", find=_of_lines(Ordered.waits_for_id, int), by="delivery_id"),
+    AddedColumn(
+        name="blocks_order",
+        find=_of_lines(Ordered.blocks, bool),
+        by="delivery_id",
+        otherwise=False,
+    ),
 )
 INSTEAD = (("last_error", _why),)
 FILTERS = (

@@ -11,7 +11,7 @@ Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from peewee import JOIN, fn
+from peewee import JOIN, SQL, fn
 
 from premblyd.features.turns.settings import Then
 from premblyd.features.turns.tables import HELD_BY, Ordered
@@ -93,11 +93,10 @@ def insert(transaction: Transaction, new: Sequence[New]) -> list[int | None]:
     last = {line: read() for line, read in asked.items()}
     begun = {line for line, place in last.items() if place}
     rows: list[Row] = []
-    for line, each in zip(lines, new, strict=True):
-        due_at_ms, held_by = (None, HELD_BY) if line in begun else (each.now_ms, None)
+    for line, (event_id, _, action, attempts, now_ms, _) in zip(lines, new, strict=True):
+        is_due = (None, HELD_BY) if line in begun else (now_ms, None)
+        rows.append((event_id, action, State.PENDING, attempts, now_ms, *is_due))
         begun.add(line)
-        of_row = (each.event_id, each.action, State.PENDING, due_at_ms, each.attempts, each.now_ms)
-        rows.append((*of_row, held_by))
     ids = transaction.insert_many(_INSERT, rows)
     standing = []
     for line, each, id_ in zip(lines, new, ids, strict=True):
@@ -120,14 +119,11 @@ def leave(transaction: Transaction, ends: Sequence[End]) -> None:
             transaction.write(statement, id=id_)
 
 
-def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> LinePlace | None:
-    """Return the last of a line, or the last that stands before this place; None: there is none."""
-    return _asking_last(transaction, line, before)()
-
-
 def _asking_last(
     transaction: Transaction, line: Line, before: int = _MAX_PLACE
 ) -> Callable[[], LinePlace | None]:
+    """Ask for the last of a line, or the last that stands before this place; return what reads it.
+    None: there is none."""
     asked = transaction.ask(_LAST, order_key=line.key, action=line.action, before=before)
     return lambda: next((LinePlace(*row) for row in asked()), None)
 
@@ -159,12 +155,12 @@ def _position_again(transaction: Transaction, stood: Row, then: Then | None) -> 
     action, state, reference, key, place, blocks = stood
     holds_now = then == "wait"
     if state == State.DEAD and blocks:
-        before = last_of(transaction, Line(key, action), place)
+        before = _asking_last(transaction, Line(key, action), place)()
         return Position(action, key, place, before.id if before else None, holds_now)
     if then is None or not isinstance(reference, str) or not reference:
         return None
     line = Line(order_key(Digests.of(transaction), reference), action)
-    return _behind(last_of(transaction, line), line, holds_now)
+    return _behind(_asking_last(transaction, line)(), line, holds_now)
 
 
 def _behind(last: LinePlace | None, line: Line, blocks: bool) -> Position:
@@ -172,21 +168,14 @@ def _behind(last: LinePlace | None, line: Line, blocks: bool) -> Position:
     return Position(line.action, line.key, place, before_id, blocks)
 
 
-_own, _before = Ordered.alias("own"), Ordered.alias("before")
-_delivery = Delivery.alias("other")
 # While the feature was not installed, nobody has left a line.
-_STANDS = Delivery.state.in_([State.PENDING, State.RUNNING]) | (
-    (Delivery.state == State.DEAD) & Ordered.blocks
+_STANDS = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks))")
+_own = Ordered.alias("own")
+_other = Delivery.alias("other")
+_WAITS = Ordered.waits_for_id == param("id")
+_HAS_LEFT = fn.EXISTS(
+    _own.select(_own.id).join(_other).where(_own.delivery == param("id"), ~_STANDS)
 )
-
-
-def _of_ended(*columns: Any) -> Any:
-    """Return the row of the delivery, if it has ended and holds nobody any more."""
-    is_over = _delivery.state.in_(FINISHED) & ~((_delivery.state == State.DEAD) & _own.blocks)
-    own = _own.select(*columns).join(_delivery, on=_delivery.id == _own.delivery)
-    return own.where(_own.delivery == param("id"), is_over)
-
-
 _EARLIER = (
     Ordered.select(Ordered.delivery)
     .join(Delivery)
@@ -195,31 +184,24 @@ _EARLIER = (
         _STANDS,
     )
 )
-_WAITS = Ordered.waits_for_id == param("id")
 _MAKE_DUE = Statement(
     Delivery.update(
         held_by=None,
-        due_at_ms=fn.COALESCE(
-            _delivery.select(_delivery.finished_at_ms).where(_delivery.id == param("id")),
-            Delivery.created_at_ms,
-        ),
+        due_at_ms=_other.select(_other.finished_at_ms).where(_other.id == param("id")),
     ).where(
         Delivery.id.in_(Ordered.select(Ordered.delivery).where(_WAITS)),
         fn.COALESCE(Delivery.held_by, "") == HELD_BY,
-        fn.EXISTS(_of_ended(_own.id)),
-        ~fn.EXISTS(_EARLIER),
+        _HAS_LEFT & ~fn.EXISTS(_EARLIER),
     )
 )
-_PASS_ON = Statement(
-    Ordered.update(waits_for_id=_EARLIER).where(_WAITS, fn.EXISTS(_of_ended(_own.id)))
-)
-_LEAVE = Statement(Ordered.delete().where(Ordered.delivery.in_(_of_ended(_own.delivery))))
+_PASS_ON = Statement(Ordered.update(waits_for_id=_EARLIER).where(_WAITS, _HAS_LEFT))
+_LEAVE = Statement(Ordered.delete().where(Ordered.delivery == param("id"), _HAS_LEFT))
 _FORGET = Statement(Ordered.delete().where(Ordered.delivery == param("id")))
 _IN_LINE = Lookup(Ordered.select(Ordered.delivery), Ordered.delivery)
 _STAND = BulkInsert(Ordered, "delivery_id", *Position._fields)
 _INSERT = BulkInsert(
     Delivery,
-    *("event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms", "held_by"),
+    *("event_id", "action", "state", "attempts_left", "created_at_ms", "due_at_ms", "held_by"),
 )
 _LAST = Statement(
     Ordered.select(Ordered.delivery, Ordered.place)
