@@ -240,8 +240,8 @@ OF_EVENTS: dict[str, Any] = {
 }  # fmt: skip
 OF_DELIVERIES: dict[str, Any] = {
     "state": "dead", "action": "crm", "type": "sdk.*", "error": "exit", "is_blocked": True,
-    "since_ms": NOW_MS, "until_ms": NOW_MS + 900_000, "due_after_ms": NOW_MS, "event_id": 8,
-    "delivery_id": 8, "ids": (1, 2), "contradicted": True,
+    "is_held": True, "since_ms": NOW_MS, "until_ms": NOW_MS + 900_000, "due_after_ms": NOW_MS,
+    "event_id": 8, "delivery_id": 8, "ids": (1, 2), "contradicted": True,
 }  # fmt: skip
 
 
@@ -275,7 +275,7 @@ def test_no_part_of_a_list_scans_or_sorts(planned: Database, search: Chosen, pla
 def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
     """Return whether a step reads or sorts few rows: those of an index that has no others, or those
     of filters that leave few."""
-    few = {"contradicted", "is_doubted", "is_blocked", "ids", "delivery_id", "event_id"}
+    few = {"contradicted", "is_doubted", "is_blocked", "is_held", "ids", "delivery_id", "event_id"}
     if "TEMP B-TREE" in step:
         return not few.isdisjoint(filters)
     return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))

@@ -59,10 +59,7 @@ def _why(delivery: Any) -> str | None:
     if delivery.ran_instead_id is not None:
         other, event = delivery.ran_instead_id, delivery.ran_instead_event_id
         return f"delivery {other} (event {event}) ran instead"
-    if delivery.state == "pending" and delivery.waits_for_id is not None:
-        return f"waits for delivery {delivery.waits_for_id}"
-    error: str | None = delivery.last_error
-    return error
+    return lists.instead(delivery, "last_error") or delivery.last_error
 
 
 class Shown(NamedTuple):

@@ -15,6 +15,7 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.feature import added
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
@@ -22,7 +23,6 @@ from premblyd.ground.privacy import MASK
 from premblyd.ground.words import counted
 from premblyd.record import events
 from premblyd.record.events import AttemptRow, ShownEvent
-from premblyd.record.lists import DeliveryRow
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.replays import RAN_BEFORE
 from premblyd.record.told import Block
@@ -91,13 +91,9 @@ def _print(event: ShownEvent) -> None:
             click.echo("  delivery {} (event {}) ran instead".format(*other))
         elif delivery.columns["state"] == "skipped":
             click.echo(f"  {RAN_BEFORE}")
-        if delivery.columns["state"] == "pending" and delivery.columns["waits_for_id"] is not None:
-            click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
-        if delivery.columns["state"] == "dead" and delivery.columns["blocks_order"]:
-            click.echo("  later ones wait until it is replayed and succeeds, or is cancelled")
-        for column in DeliveryRow.looked_up:
-            if column.sentence and (value := delivery.columns[column.name]) is not None:
-                click.echo(f"  {column.sentence(value)}")
+        for tell in added("shown", "OF_DELIVERY"):
+            for sentence in tell(delivery.columns):
+                click.echo(f"  {sentence}")
         for attempt in delivery.attempts:
             _print_attempt(attempt)
     for each in event.told:

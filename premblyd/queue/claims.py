@@ -95,17 +95,17 @@ class Claims:
     ) -> "_Start | None":
         """Return the delivery's start; None when it has ended instead. `row`: its event's."""
         try:
-            if delivery.state == State.RUNNING and not recovery.interrupt(
-                transaction, delivery.id, delivery.attempts_left, now_ms
-            ):
-                return None
+            if delivery.state == State.RUNNING:
+                left = delivery.attempts_left
+                if not left and not may_end(transaction, delivery):
+                    return None
+                if not recovery.interrupt(transaction, delivery.id, left, now_ms, delivery):
+                    return None
             return _start_of(transaction, delivery, row, action)
-        except UnusableError as error:
-            recovery.release(transaction, delivery.id, State.DEAD, now_ms, str(error))
-            return None
-        except ErasedError as error:
+        except (UnusableError, ErasedError) as error:
+            state = State.DEAD if isinstance(error, UnusableError) else State.CANCELLED
             if may_end(transaction, delivery):  # else the next claim ends it
-                recovery.release(transaction, delivery.id, State.CANCELLED, now_ms, str(error))
+                recovery.release(transaction, delivery.id, state, now_ms, str(error), delivery)
             return None
 
     def _start(
@@ -143,7 +143,7 @@ class Claims:
             action=delivery.action,
             worker=self._worker,
             event=start.event,
-            order_key=delivery.order_key,
+            group=delivery.group,
             idempotency_key=start.idempotency_key,
         )
 

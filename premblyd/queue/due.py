@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
-from peewee import Select, fn
+from peewee import SQL, Select, fn
 
 from premblyd.feature import added
 from premblyd.queue import hooks, recovery
@@ -230,7 +230,9 @@ class Queued:
             return Turn.UNKNOWN
         if delivery.state == State.RUNNING:
             recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-        recovery.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+        recovery.release(
+            self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION, delivery
+        )
         return Turn.PASSED
 
     def _turn_of(self, delivery: Due) -> Turn:
@@ -346,7 +348,7 @@ _DUE = (
         Delivery.state,
         Delivery.attempt_count,
         Delivery.attempts_left,
-        Delivery.order_key,
+        next(added("tables", "GROUP"), SQL("NULL")),
         # SQLite and PostgreSQL know a blob's length without reading it.
         fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),
     )

@@ -15,7 +15,16 @@ def end(transaction: Transaction, ends: Sequence[End], write: Callable[[], Done]
     """End deliveries by what `write` does, and have features do what they do then."""
     for ending in hooks.of(transaction).ending:
         ending(transaction, ends)
-    return write()
+    done = write()
+    for ended in hooks.of(transaction).ended:
+        ended(transaction, ends)
+    return done
+
+
+def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
+    """Lock what changes when these end, or are queued again, before anything of them is changed."""
+    for locks in hooks.of(transaction).lock:
+        locks(transaction, delivery_ids)
 
 
 def may_end(transaction: Transaction, delivery: Due) -> bool:

@@ -77,11 +77,13 @@ class Turn(Enum):
 
 class End(NamedTuple):
     """How a delivery may end: it does not if its claim is gone, say. `job`: whose hook has ended;
-    its state is PENDING when that runs again, unless its event was erased."""
+    its state is PENDING when that runs again, unless its event was erased. `due`: as a claim has
+    found it."""
 
     id: int
     state: State
     job: Job | None = None
+    due: Due | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +113,9 @@ class Hooks:
     # locks of that, when a hook has ended: on the loop.
     keeps_open: Callable[[Transaction, Due], bool] | None = None
     locks_to_end: Callable[[Job], Iterable[str]] | None = None
-    # Before deliveries end: see end.py.
+    # Before deliveries end, and behind that: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
+    ended: Callable[[Transaction, Sequence[End]], None] | None = None
     # Locks what a command changes that ends these deliveries, or queues them again.
     lock: Callable[[Transaction, Sequence[int]], None] | None = None
     # These are queued again on these terms, if any: the columns of each, as it comes to it.

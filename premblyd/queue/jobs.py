@@ -26,7 +26,7 @@ class Job:
     action: str
     worker: str
     event: StoredEvent
-    order_key: str | None = None  # with `order`: the same for all that wait for each other
+    group: str | None = None  # the same for those of which one may be due when another ends
     claim_token: str
     idempotency_key: str | None = None  # the same for all that count as one; None: its event alone
     # By gates that let it pass, by their words: which facts of the event each vouches for. None: it
@@ -138,5 +138,5 @@ class Due(NamedTuple):
     state: str
     attempt_count: int
     attempts_left: int
-    order_key: str | None
+    group: str | None
     body_bytes: int

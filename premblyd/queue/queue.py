@@ -27,7 +27,7 @@ from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room
 from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
 from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.states import State
-from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
+from premblyd.store.tables import IS_HELD, IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
 from premblyd.store.writer import Step, Writer
 
 Done = TypeVar("Done")
@@ -182,16 +182,11 @@ def _holds() -> Statement:
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
-# What waits for another delivery is to be held by `turns` too.
-_IS_HELD = Delivery.held_by.is_null(False) & Delivery.held_by.not_in(installed())
-if "turns" not in installed():
-    _IS_HELD |= Delivery.waits_for_id.is_null(False)
 _LET_GO = Statement(
     Delivery.update(
         held_by=None,
-        waits_for_id=None,
         due_at_ms=Delivery.created_at_ms,  # so they begin as they came
-    ).where(Delivery.state == State.PENDING, _IS_HELD)
+    ).where(IS_HELD, Delivery.held_by.not_in(installed()))
 )
 _IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))
 # By the worker, which no other process ever has: it runs each delivery once at a time, so its last

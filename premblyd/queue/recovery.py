@@ -12,7 +12,7 @@ from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhoo
 from premblyd.queue.arrivals import VERDICT_COLUMNS
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
-from premblyd.queue.jobs import SMALL_BYTES
+from premblyd.queue.jobs import SMALL_BYTES, Due
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, param, update
 from premblyd.store.states import AttemptOutcome, RemovedParts, State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
@@ -53,24 +53,37 @@ def close_open_attempt(
 
 
 def release(
-    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str | None
+    transaction: Transaction,
+    delivery_id: int,
+    state: State,
+    now_ms: int,
+    error: str | None,
+    due: Due | None = None,
 ) -> None:
-    """Let a delivery go that runs: it is due now, or has ended."""
+    """Let a delivery go that runs: it is due now, or has ended. `due`: see End."""
     row = {"id": delivery_id, "state": state, "last_error": error}
     if state is State.PENDING:
         transaction.write(_RELEASE, **row, due_at_ms=now_ms, finished_at_ms=None)
         return
     over = row | {"due_at_ms": None, "finished_at_ms": now_ms}
-    end(transaction, [End(delivery_id, state)], lambda: transaction.write(_RELEASE, **over))
+    end(
+        transaction, [End(delivery_id, state, due=due)], lambda: transaction.write(_RELEASE, **over)
+    )
 
 
-def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:
+def interrupt(
+    transaction: Transaction,
+    delivery_id: int,
+    attempts_left: int,
+    now_ms: int,
+    due: Due | None = None,
+) -> bool:
     """Close the attempt that a process left open when it died. Return whether the delivery has
     another: without one it is dead."""
     has_attempts = attempts_left > 0
     close_open_attempt(transaction, delivery_id, now_ms)
     state = State.PENDING if has_attempts else State.DEAD
-    release(transaction, delivery_id, state, now_ms, CRASHED)
+    release(transaction, delivery_id, state, now_ms, CRASHED, due)
     return has_attempts
 
 

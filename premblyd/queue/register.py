@@ -13,6 +13,7 @@ from peewee import fn
 
 from premblyd.ground.errors import MoveAtWorkError, OtherRecordError, PremblydError
 from premblyd.queue import recovery
+from premblyd.queue.end import lock
 from premblyd.queue.identity import Identity, Predecessor
 from premblyd.store.engine import Statement, Transaction, insert, param, update
 from premblyd.store.schema import LOCK, MOVE
@@ -197,6 +198,8 @@ def _of_fit(done: Done | PremblydError) -> Done:
 
 def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: int) -> list[int]:
     """Make due what runs by `rows`, which begin with id and attempts_left. Return their ids."""
+    if ends := [delivery_id for delivery_id, attempts_left, *_ in rows if not attempts_left]:
+        lock(transaction, ends)
     for delivery_id, attempts_left, *_ in rows:
         recovery.interrupt(transaction, delivery_id, attempts_left, now_ms)
     return [row[0] for row in rows]

@@ -36,8 +36,8 @@ from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import (
     IS_DOUBTED,
+    IS_HELD,
     IS_WHOLE,
-    WAITS_FOR_ANOTHER,
     Delivery,
     Event,
     OperatorAction,
@@ -283,11 +283,7 @@ class DeliveryFilter(Chosen):
         "Only of this event: its number or key.",
         reads=Reads.EVENT,
     )
-    is_blocked: bool = flag(
-        where(lambda _: WAITS_FOR_ANOTHER, index="delivery_waits"),
-        "",
-        "Only those that wait for another (order).",
-    )
+    is_held: bool = flag(where(lambda _: IS_HELD, index="delivery_held"), "", "")
     ids: tuple[int, ...] | None = by(where(Delivery.id.in_))
     delivery_id: int | None = by(equals(Delivery.id))
     due_after_ms: int | None = by(where(lambda due_ms: fn.COALESCE(Delivery.due_at_ms, 0) > due_ms))

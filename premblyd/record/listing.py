@@ -171,13 +171,12 @@ def narrowed(chosen: C, **more: Any) -> C | None:
 class AddedColumn:
     """A column that a feature adds to the lists of events and of deliveries. `find` returns its
     values by the numbers of events; those of others are `otherwise`. `of_deliveries`: it is in
-    these alone, and found by their numbers. `sentence`: says it where one event is shown."""
+    these alone, and found by their numbers."""
 
     name: str
     find: Callable[[Database, Collection[int]], Mapping[int, Any]]
     otherwise: Any = None
     of_deliveries: bool = False
-    sentence: Callable[[Any], str] | None = None
     shown: Shape = Shape.PLAIN
 
 

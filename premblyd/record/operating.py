@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from premblyd.queue import hooks, inbox
-from premblyd.queue.end import end
+from premblyd.queue.end import end, lock
 from premblyd.queue.hooks import End
 from premblyd.queue.inbox import NewDelivery
 from premblyd.store.engine import (
@@ -48,7 +48,7 @@ Change = Callable[[Transaction], Done]
 _HAS_ID = Delivery.id == param("delivery_id")
 _CANCEL = update(
     Delivery,
-    *("state", "due_at_ms", "finished_at_ms", "waits_for_id"),
+    *("state", "due_at_ms", "finished_at_ms", "held_by"),
     where=_HAS_ID & Delivery.state.in_(CANCELLABLE),
 )
 _CANCEL_DEAD = update(
@@ -59,7 +59,7 @@ _CANCEL_DEAD = update(
 _HASTEN = update(
     Delivery,
     "due_at_ms",
-    where=_HAS_ID & (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(),
+    where=_HAS_ID & (Delivery.state == State.PENDING) & Delivery.held_by.is_null(),
 )
 _FIND = Statement(
     Delivery.select(Delivery.id)
@@ -108,8 +108,8 @@ class Operator:
         """Take a pending delivery out of the queue, or dismiss a dead one. False: it is neither."""
 
         def cancel(transaction: Transaction) -> bool:
-            _lock(transaction, [delivery_id])
-            over = {"due_at_ms": None, "waits_for_id": None, "finished_at_ms": now_ms}
+            lock(transaction, [delivery_id])
+            over = {"due_at_ms": None, "held_by": None, "finished_at_ms": now_ms}
             changed = _cancelled(transaction, _CANCEL, [delivery_id], **over)
             if changed:
                 self._record(transaction, CANCELLED, now_ms, delivery_id=delivery_id)
@@ -122,7 +122,7 @@ class Operator:
         how many it cancelled."""
 
         def cancel(transaction: Transaction, part: Sequence[int]) -> int:
-            _lock(transaction, part)
+            lock(transaction, part)
             cancelled = _cancelled(transaction, _CANCEL_DEAD, part, finished_at_ms=now_ms)
             return self._record_many(transaction, CANCELLED, cancelled, now_ms)
 
@@ -148,7 +148,7 @@ class Operator:
         returns how many it queued."""
 
         def queue(transaction: Transaction, part: Sequence[int]) -> int:
-            _lock(transaction, part)
+            lock(transaction, part)
             its_terms = {each: (terms or {}).get(each) for each in part}
             asked = [again(transaction, its_terms) for again in hooks.of(transaction).again]
             queued = []
@@ -171,7 +171,7 @@ class Operator:
         return _in_batches([*attempts], queue)
 
     def make_due_now(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Make pending deliveries due now, except those that wait for another; they keep the
+        """Make pending deliveries due now, except those that a feature holds; they keep the
         attempts that they have left. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
@@ -255,11 +255,6 @@ def write_down(
 @functools.cache
 def _replay(columns: tuple[str, ...]) -> Statement:
     return update(Delivery, *columns, where=_HAS_ID & Delivery.state.in_(FINISHED))
-
-
-def _lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
-    for lock in hooks.of(transaction).lock:
-        lock(transaction, delivery_ids)
 
 
 def _cancelled(

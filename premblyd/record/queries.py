@@ -44,7 +44,7 @@ _Class = TypeVar("_Class", bound=type[Any])
 class Row:
     """A row: a value for each column."""
 
-    looked_up: ClassVar[tuple[AddedColumn, ...]] = ()  # by the event
+    looked_up: ClassVar[tuple[AddedColumn, ...]] = ()
 
     if TYPE_CHECKING:  # which columns it has, the tables say
 

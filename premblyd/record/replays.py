@@ -125,7 +125,7 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     kept = [each for each in found if each.action in actions]
     gone = [each for each in found if each.action not in actions]
     if request.is_pending:
-        waiting = dataclasses.replace(chosen, state=None, is_blocked=True)
+        waiting = dataclasses.replace(chosen, state=None, is_held=True)
         return Plan(
             found=found,
             pending=kept,

@@ -19,7 +19,7 @@ from premblyd.record import queries
 from premblyd.record.queries import By
 from premblyd.store.engine import Database
 from premblyd.store.states import State
-from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery, Host
+from premblyd.store.tables import IS_HELD, Delivery, Host
 
 LOOKED_AT, MOST = 5_000, 8
 
@@ -64,17 +64,17 @@ def actions(
     """Return how the actions stand: those called `names` first, then `others` and all that have
     open deliveries or are at rest, by name."""
     queued, due = _queued(database), _due(database, now_ms)
-    waiting = _counts(database, WAITS_FOR_ANOTHER)  # by `order`
+    held = _counts(database, IS_HELD)
     running = _counts(database, Delivery.state == State.RUNNING)
     dead, resting = dead_of(database), at_rest(database, now_ms)
     found = []
-    for name in (*names, *sorted({*others, *queued, *waiting, *dead, *resting} - set(names))):
+    for name in (*names, *sorted({*others, *queued, *held, *dead, *resting} - set(names))):
         count, oldest_ms = queued.get(name, (0, None))
         overdue = due.get(name, Overdue(count=0, since_ms=None))
         found.append(
             Standing(
                 action=name,
-                waiting=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
+                waiting=max(0, count - running.get(name, 0)) + held.get(name, 0),
                 running=running.get(name, 0),
                 dead=dead.get(name, 0),
                 overdue=0 if name in resting else overdue.count,

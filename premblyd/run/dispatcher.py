@@ -258,7 +258,7 @@ class Dispatcher:
         if not self._busy[job.action]:  # no claim has to look at it
             del self._busy[job.action], self._busy_bytes[job.action]
         self._end_count += 1
-        if self._others_wait or job.order_key is not None:
+        if self._others_wait or job.group is not None:
             self.wake()  # now: the next claim joins the transaction that stores this result
         now_ms = self._clock.now_ms()
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)

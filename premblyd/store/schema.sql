@@ -63,15 +63,9 @@ CREATE TABLE delivery (
     finished_at_ms INTEGER,
     last_error TEXT,
     ran_instead_id INTEGER REFERENCES delivery (id),
-    order_key TEXT,
-    order_place INTEGER,
-    waits_for_id INTEGER,
-    blocks_order INTEGER NOT NULL DEFAULT 0,
     held_by TEXT,
     CHECK ((finished_at_ms IS NULL) = (state IN ('pending', 'running'))),
-    CHECK ((due_at_ms IS NOT NULL) = (state = 'running' OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))),
-    CHECK (waits_for_id IS NULL OR (state = 'pending' AND order_key IS NOT NULL)),
-    CHECK ((order_key IS NULL) = (order_place IS NULL)),
+    CHECK ((due_at_ms IS NOT NULL) = (state = 'running' OR (state = 'pending' AND held_by IS NULL))),
     CHECK (attempt_count >= 0 AND attempts_left >= 0)
 ) STRICT;
 
@@ -83,9 +77,7 @@ CREATE INDEX delivery_dead ON delivery (state, action) WHERE state = 'dead';
 
 CREATE INDEX delivery_queue ON delivery (action, due_at_ms) WHERE due_at_ms IS NOT NULL;
 
-CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order));
-
-CREATE INDEX delivery_waits ON delivery (waits_for_id) WHERE waits_for_id IS NOT NULL;
+CREATE INDEX delivery_held ON delivery (held_by, action) WHERE held_by IS NOT NULL;
 
 CREATE INDEX delivery_ran_instead ON delivery (ran_instead_id) WHERE ran_instead_id IS NOT NULL;
 
@@ -210,8 +202,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
-       delivery.held_by, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error
+       delivery.held_by, delivery.ran_instead_id, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW attempt_log AS
@@ -345,6 +336,20 @@ CREATE TABLE halt (
     UNIQUE (worker, action)
 ) STRICT;
 
+CREATE TABLE ordered (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id INTEGER NOT NULL UNIQUE REFERENCES delivery (id),
+    action TEXT NOT NULL,
+    order_key TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    waits_for_id INTEGER,
+    blocks INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE INDEX ordered_line ON ordered (order_key, action, place);
+
+CREATE INDEX ordered_waits ON ordered (waits_for_id) WHERE waits_for_id IS NOT NULL;
+
 CREATE TABLE once_run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     delivery_id INTEGER UNIQUE REFERENCES delivery (id) ON DELETE CASCADE,
@@ -359,22 +364,10 @@ CREATE VIEW once_log AS
 SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
 FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id;
 
-CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
-AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
-     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))
-BEGIN
-    UPDATE delivery
-    SET waits_for_id = (
-        SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
-    ),
-        due_at_ms = CASE WHEN (
-        SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
-    ) IS NULL
-            THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
-    WHERE waits_for_id = NEW.id AND state = 'pending';
-END;
+CREATE VIEW order_log AS
+SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
+       ordered.place, ordered.waits_for_id, ordered.blocks
+FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id;
 
 CREATE TABLE inquiry (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

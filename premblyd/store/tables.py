@@ -97,21 +97,12 @@ class Delivery(Table):
     last_error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     # Of a skipped one: the delivery that succeeded in its place.
     ran_instead = Reference("self", column_name="ran_instead_id", null=True, is_about=False)
-    # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
-    # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
-    order_key = Text(DIGEST, kept=Kept.RECORD, null=True)
-    order_place = Number(PLAIN, null=True)  # among those of its key that are not over
-    waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
-    blocks_order = Truth(PLAIN, constraints=ZERO)
-    # What keeps a pending one from being due: the name of what will make it due again.
+    # What keeps a pending one from being due: the name of the feature that will make it due again.
     held_by = Text(PLAIN, seen=Seen.NOWHERE, null=True)
 
     checks = (
         "(finished_at_ms IS NULL) = (state IN ('pending', 'running'))",
-        "(due_at_ms IS NOT NULL) = (state = 'running'"
-        " OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))",
-        "waits_for_id IS NULL OR (state = 'pending' AND order_key IS NOT NULL)",
-        "(order_key IS NULL) = (order_place IS NULL)",
+        "(due_at_ms IS NOT NULL) = (state = 'running' OR (state = 'pending' AND held_by IS NULL))",
         "attempt_count >= 0 AND attempts_left >= 0",
     )
     indexes = (
@@ -119,9 +110,7 @@ class Delivery(Table):
         "state (state)",
         "dead (state, action) WHERE state = 'dead'",
         "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
-        "order (order_key, action, order_place)"
-        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))",
-        "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
+        "held (held_by, action) WHERE held_by IS NOT NULL",
         "ran_instead (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
     )
 
@@ -281,10 +270,7 @@ TABLES = (
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")
-# By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
-WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
-    fn.COALESCE(Delivery.state, "") == "pending"
-)
+IS_HELD = Delivery.held_by.is_null(False)
 # What people look at, and behind it the parts of a replay of many.
 IS_WHOLE = OperatorAction.part_of_id.is_null()
 # The attempt that a running delivery has open: each start counts one more.
@@ -316,8 +302,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left, {iso("delivery.created_at_ms")} AS created_at,
        {iso("delivery.due_at_ms")} AS due_at, {iso("delivery.finished_at_ms")} AS finished_at,
-       delivery.held_by, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error
+       delivery.held_by, delivery.ran_instead_id, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id""",
     f"""CREATE VIEW attempt_log AS
 SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, attempt.number,

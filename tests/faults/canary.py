@@ -47,7 +47,7 @@ YEAR_MS = 366 * DAY_MS
 OPEN = "SELECT count(*) FROM delivery WHERE state = 'running' AND action <> 'waits'"
 UNTRIED = """
 SELECT count(*) FROM delivery WHERE state = 'pending' AND attempt_count = 0
-AND waits_for_id IS NULL AND action <> 'waits'
+AND held_by IS NULL AND action <> 'waits'
 """
 FIRST = "SELECT min(id) FROM event WHERE user_ref = ?"
 RETENTION = {"body": "90d", "identity": "1y", "rejections": "90d"}
@@ -204,8 +204,9 @@ class Campaign:
             database.execute("DELETE FROM sweep")
         # What is dead and holds a line, or waits for its next attempt, is kept until it is over.
         left = """SELECT delivery.id FROM delivery JOIN event ON event.id = event_id
-            WHERE user_ref = ? AND (state = 'pending' OR (state = 'dead' AND blocks_order))
-            ORDER BY order_place DESC, delivery.id DESC"""
+            LEFT JOIN ordered ON delivery_id = delivery.id
+            WHERE user_ref = ? AND (state = 'pending' OR (state = 'dead' AND blocks))
+            ORDER BY place DESC, delivery.id DESC"""
         for _ in range(50):
             found = self.daemon.rows(left, person.user_ref)
             if not found:

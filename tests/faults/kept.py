@@ -22,7 +22,6 @@ OF_EVENTS = {
     Inquiry: "event_id IN ({})",
     Awaited: "event_id IN ({})",
 }
-IN_LINE = "order_key"  # stays for as long as its delivery stands in a line
 # What is noted of an event after it was emptied, in premblyd's own words.
 ERRORS = ("last_error", "error")
 OWN_WORDS = (recovery.ERASED, recovery.CRASHED, recovery.UNSTARTED, recovery.BODY_GONE)
@@ -57,8 +56,8 @@ BROKEN = {
     " (state = 'running') <> EXISTS (SELECT 1 FROM attempt WHERE delivery_id = delivery.id"
     " AND outcome IS NULL)",
     "deliveries that wait for none that runs": "SELECT count(*) FROM delivery WHERE"
-    " waits_for_id IS NOT NULL AND waits_for_id NOT IN"
-    " (SELECT id FROM delivery WHERE state IN ('pending', 'running'))",
+    " held_by IS NOT NULL AND id NOT IN (SELECT delivery_id FROM ordered WHERE waits_for_id IN"
+    " (SELECT id FROM delivery WHERE state IN ('pending', 'running')))",
 }
 FIGURES = {
     "events there": "SELECT count(*) FROM event",
@@ -118,7 +117,7 @@ def _not_emptied(connection: Connection) -> Iterator[tuple[str, int]]:
         lacking = f"SELECT id FROM event WHERE removed_parts IN ({words})"
         for model, where in OF_EVENTS.items():
             for column in columns(model):
-                if column.holds is PLAIN or column.kept not in kept or column.name == IN_LINE:
+                if column.holds is PLAIN or column.kept not in kept:
                     continue
                 name = f"{model._meta.table_name}.{column.column_name}"
                 sql = f"SELECT count(*) FROM {model._meta.table_name} WHERE {where.format(lacking)}"

@@ -29,7 +29,7 @@ SPELT = UUID.replace("-", "_").upper()
 RUNS = NewDelivery("told", 3, "wait", True)
 PENDING: dict[str, Any] = {"outcome": Outcome.PENDING, "verification_status": "PENDING"}
 ONCE = ("ref-1", Outcome.VERIFIED)
-DELIVERIES = """SELECT delivery.action, state, order_key, confirmed_key
+DELIVERIES = """SELECT delivery.action, state, held_by, confirmed_key
     FROM delivery LEFT JOIN once_run ON delivery_id = delivery.id ORDER BY delivery.id"""
 
 
@@ -95,6 +95,7 @@ def test_only_an_action_that_says_so_runs_for_what_is_erased(store: Store) -> No
     arrive(store, NewDelivery("crm", 3, "wait"), RUNS, reference="ref-1")
     key = once_key(store.digests, *ONCE, "sdk.session")
     assert store.rows(DELIVERIES) == [("told", "pending", None, key)]
+    assert store.rows("SELECT id FROM ordered") == []
 
 
 def test_a_webhook_whose_record_was_removed_is_a_duplicate(store: Store) -> None:

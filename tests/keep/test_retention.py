@@ -129,8 +129,8 @@ def test_of_a_record_the_key_stays_and_what_its_hook_has_done(store: Store, are_
 
 WAITING = (
     "UPDATE delivery SET state = 'pending'",
-    "UPDATE delivery SET state = 'dead', due_at_ms = NULL, finished_at_ms = 1, order_key = 'k',"
-    " order_place = 1, blocks_order = TRUE",
+    "INSERT INTO ordered (delivery_id, action, order_key, place, blocks)"
+    " SELECT id, action, 'k', 1, TRUE FROM delivery",
     "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
     " VALUES ('', 'r', 1, 'waiting', 1, 1)",
 )
@@ -243,6 +243,7 @@ FILL = (
     "INSERT INTO console_token (kind, digest, actor, role, remote_ip, since_ms, until_ms)"
     " VALUES ('session', '', '', 'look', '', 0, 0)",
     "INSERT INTO hold (since_ms, actor, until_ms) VALUES (0, '', 1)",
+    "INSERT INTO ordered (delivery_id, action, order_key, place) VALUES (1, 'crm', '', 1)",
 )
 REACHED = {
     "body": {Kept.BODY},
@@ -273,8 +274,7 @@ def fill(store: Store) -> None:
                 is_name = name == "verification_name"
                 value: Any = f"{CANARY}-reference" if is_name else f"{CANARY}-{column.name}"
                 value = value.encode() if column.kind is ColumnType.BYTES else value
-                place = ", order_place = 1" if column.name == "order_key" else ""
-                connection.execute(f"UPDATE {name} SET {column.column_name} = ?{place}", [value])
+                connection.execute(f"UPDATE {name} SET {column.column_name} = ?", [value])
         connection.execute(f"UPDATE verification_name SET name = '{CANARY}-reference' WHERE id = 1")
         connection.execute(f"UPDATE verification_name SET name = 'session-{CANARY}' WHERE id = 2")
 

@@ -513,7 +513,7 @@ class Model:
         for delivery, name, number, is_doubtful in self.rows(
             "SELECT id, action, attempt_count,"
             " id NOT IN (SELECT delivery_id FROM confirmation) FROM delivery"
-            " WHERE state = 'pending' AND waits_for_id IS NULL"
+            " WHERE state = 'pending' AND held_by IS NULL"
         ):
             action = self.actions[name]
             since_s = self._waiting[delivery, number] = seen.get((delivery, number), now_s)
@@ -550,8 +550,8 @@ class Model:
     def unfinished(self) -> list[tuple[Any, ...]]:
         """Return the deliveries that have not ended, but those that stand behind a dead one."""
         return self.rows(
-            "WITH RECURSIVE held(id) AS (SELECT id FROM delivery WHERE state = 'dead'"
-            " AND blocks_order UNION SELECT delivery.id FROM delivery JOIN held"
+            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM order_log WHERE state = 'dead'"
+            " UNION SELECT delivery_id FROM ordered JOIN held"
             " ON waits_for_id = held.id) SELECT id, event_id, state, action, last_error"
             " FROM delivery WHERE state IN ('pending', 'running')"
             " AND id NOT IN (SELECT id FROM held)"
@@ -588,7 +588,7 @@ class Model:
             return
         waits = {event for (event,) in self.rows(
             "SELECT event_id FROM delivery WHERE state IN ('pending', 'running')"
-            " OR (state = 'dead' AND blocks_order)"
+            " UNION SELECT event_id FROM order_log"
             " UNION SELECT event_id FROM awaited WHERE state = 'waiting'"
         )}  # fmt: skip
         for event, post in self._by_event.items():

@@ -187,10 +187,10 @@ def check_deliveries(store: Store) -> None:
     for _, attempt_count, count, number, is_open, state in store.rows(attempts):
         assert attempt_count == count == (number or 0)
         assert is_open == (1 if state == "running" else 0)
-    lines = """SELECT order_key FROM delivery WHERE action = 'ordered' AND due_at_ms IS NOT NULL
-        AND order_key IS NOT NULL GROUP BY order_key HAVING count(*) > 1"""
+    lines = """SELECT order_key FROM order_log JOIN delivery ON delivery.id = delivery_id
+        WHERE due_at_ms IS NOT NULL GROUP BY order_key HAVING count(*) > 1"""
     assert store.rows(lines) == []
-    stuck = """SELECT id FROM delivery WHERE waits_for_id IN (SELECT id FROM delivery
+    stuck = """SELECT delivery_id FROM ordered WHERE waits_for_id IN (SELECT id FROM delivery
         WHERE state NOT IN ('pending', 'running'))"""
     assert store.rows(stuck) == []
     keys = """SELECT once_key FROM once_log WHERE action = 'once' AND once_key IS NOT NULL

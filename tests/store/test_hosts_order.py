@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from premblyd.features.postgresql.settings import Server
+from premblyd.features.turns import order
 from premblyd.queue import inbox
+from premblyd.queue.finishing import FINISH, Report
 from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Job
 from premblyd.record.operating import Operator
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
@@ -22,7 +25,8 @@ BLOCKED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND datname = current_database()
 """
-LINE = "SELECT id, state, waits_for_id FROM delivery ORDER BY id"
+LINE = """SELECT delivery.id, state, waits_for_id FROM delivery
+    LEFT JOIN ordered ON ordered.delivery_id = delivery.id ORDER BY delivery.id"""
 
 
 def add(store: Store, body: bytes, *actions: str) -> "asyncio.Future[Any]":
@@ -60,21 +64,23 @@ class Held:
                 await asyncio.sleep(0.005)
 
 
-def by_sql(text: str) -> Callable[[Transaction], Any]:
-    """Return what changes the database by this SQL, as a person can: without any lock."""
-    return lambda transaction: transaction.connection.execute(text)
+def success(job: Job) -> Callable[[Transaction], Any]:
+    """Return what writes down that the hook has succeeded."""
 
+    def change(transaction: Transaction) -> Any:
+        transaction.lock(order.locks_to_end(job))
+        report = Report(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS))
+        return FINISH.run(transaction, [report])
 
-OVER = "due_at_ms = NULL, waits_for_id = NULL, finished_at_ms = 7 WHERE id = "
-CANCEL = f"UPDATE delivery SET state = 'cancelled', {OVER}"
-SUCCEED = f"UPDATE delivery SET state = 'succeeded', {OVER}"
+    return change
 
 
 def test_one_that_comes_while_the_one_before_ends_does_not_wait_for_ever(
     store: Store, hosts: list[Store]
 ) -> None:
     store.wait(add(store, b"1"))
-    Held(hosts[0], by_sql(f"{SUCCEED}1")).end_when_blocked(add(hosts[1], b"2"))
+    [job] = claim(store, crm=9).jobs
+    Held(hosts[0], success(job)).end_when_blocked(add(hosts[1], b"2"))
     assert store.rows(LINE) == [(1, "succeeded", None), (2, "pending", None)]
     assert ids(claim(store, crm=9)) == [2]
 
@@ -104,13 +110,9 @@ def test_when_two_beside_each_other_end_at_once_the_third_does_not_wait_for_ever
 ) -> None:
     for body in (b"1", b"2", b"3"):
         store.wait(add(store, body))
-    second_to_end = 3 - first_to_end
-    text = SUCCEED if first_to_end == 1 else CANCEL
-    first = Held(hosts[0], by_sql(f"{text}{first_to_end}"))
-    if second_to_end == 2:
-        future = hosts[1].writer.call(Operator(actor="ada").cancel(2, NOW_MS))
-    else:
-        future = hosts[1].writer.call(by_sql(f"{SUCCEED}1"))
-    first.end_when_blocked(future)
+    [job] = claim(store, crm=9).jobs
+    changes = [success(job), Operator(actor="ada").cancel(2, NOW_MS)]
+    first = Held(hosts[0], changes.pop(first_to_end - 1))
+    first.end_when_blocked(hosts[1].writer.call(changes.pop()))
     assert store.rows(LINE)[2] == (3, "pending", None)
     assert ids(claim(store, crm=9)) == [3]

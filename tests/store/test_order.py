@@ -15,7 +15,8 @@ from tests.support.jobs import action
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 
-LINE = "SELECT id, state, waits_for_id FROM delivery ORDER BY id"
+DELIVERIES = "FROM delivery LEFT JOIN ordered ON ordered.delivery_id = delivery.id"
+LINE = f"SELECT delivery.id, state, waits_for_id {DELIVERIES} ORDER BY delivery.id"
 
 
 def add(store: Store, *references: str | None, then: Then = "continue", **changes: Any) -> None:
@@ -49,16 +50,16 @@ def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
 
 def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
     add(store, "a", "a", "b", "a", None, None, "")
-    waiting = "SELECT id, waits_for_id FROM delivery WHERE due_at_ms IS NULL ORDER BY id"
+    waiting = f"SELECT delivery.id, waits_for_id {DELIVERIES} WHERE due_at_ms IS NULL ORDER BY 1"
     assert store.rows(waiting) == [(2, 1), (4, 2)]
     first = claim(store, crm=9)
     assert ids(first) == [1, 3, 5, 6, 7]
     assert (claim(store, crm=9).jobs, first.next_due_ms) == ([], NOW_MS + 60_000)
     assert finish(store, first.jobs[0], SUCCEEDED, None, NOW_MS + 7)
-    columns = "due_at_ms, waits_for_id, order_place"
-    assert store.rows(f"SELECT {columns} FROM delivery WHERE id = 2") == [(NOW_MS + 7, None, 2)]
+    second = f"SELECT due_at_ms, waits_for_id, place {DELIVERIES} WHERE delivery.id = 2"
+    assert store.rows(second) == [(NOW_MS + 7, None, 2)]
     assert only(store, NOW_MS + 7).delivery_id == 2
-    assert store.rows("SELECT waits_for_id FROM delivery WHERE id = 4") == [(2,)]
+    assert store.rows(LINE)[3] == (4, "pending", 2)
 
 
 def test_what_comes_in_one_transaction_stands_in_line_too(store: Store) -> None:
@@ -67,8 +68,8 @@ def test_what_comes_in_one_transaction_stands_in_line_too(store: Store) -> None:
         store.inbox.add(new_event(b"%d" % number, reference=reference), deliveries)
         for number, reference in enumerate(["a", "b", "a", "a", "b"])
     )
-    waiting = """SELECT delivery.event_id, before.event_id FROM delivery
-        LEFT JOIN delivery AS before ON before.id = delivery.waits_for_id
+    waiting = f"""SELECT delivery.event_id, before.event_id {DELIVERIES}
+        LEFT JOIN delivery AS before ON before.id = waits_for_id
         WHERE delivery.action = ? ORDER BY 1"""
     assert store.rows(waiting, "crm") == [(1, None), (2, None), (3, 1), (4, 3), (5, 2)]
     assert store.rows(waiting, "other") == [(number, None) for number in range(1, 6)]
@@ -96,12 +97,12 @@ def test_replays_join_the_end_in_the_order_in_which_they_are_named(store: Store)
     assert replay(store, 1, 3, 2) == 3
     assert run(store) == [4, 1, 3, 2]
     assert replay(store, 2) == 1
-    places = "SELECT waits_for_id, order_place, order_key IS NULL FROM delivery WHERE id = 2"
-    assert [tuple(row) for row in store.rows(places)] == [(None, 1, False)]
+    places = "SELECT waits_for_id, place FROM ordered WHERE delivery_id = 2"
+    assert store.rows(places) == [(None, 1)]
     assert run(store) == [2]
     add(store, "a")
     assert replay(store, 2, then=None) == 1
-    assert store.rows(places) == [(None, None, True)], "without `order` it waits for nobody"
+    assert store.rows(places) == [], "without `order` it waits for nobody"
 
 
 def test_a_delivery_that_is_made_later_joins_the_end(store: Store) -> None:

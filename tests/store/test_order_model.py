@@ -109,7 +109,14 @@ class Lines(Schedule):
             for line in self.lines.values()
             for earlier, number in itertools.pairwise(line)
         }
-        rows = self.store.rows("SELECT id, state, due_at_ms, waits_for_id FROM delivery")
+        standing = self.store.rows("SELECT delivery_id FROM ordered")
+        assert {row[0] for row in standing} == {
+            each for line in self.lines.values() for each in line
+        }
+        rows = self.store.rows(
+            "SELECT delivery.id, state, due_at_ms, waits_for_id FROM delivery"
+            " LEFT JOIN ordered ON ordered.delivery_id = delivery.id"
+        )
         for number, state, due_ms, waits_for in rows:
             own = self.model[number]
             assert state == own.state, number

@@ -113,7 +113,7 @@ def test_what_is_paused_with_once_or_order_holds_up_no_other_action(store: Store
         event = new_event(b"%d" % number, reference="one")
         deliveries = [NewDelivery(name, 3, its) for name, its in names.items()]
         store.wait(store.inbox.add(event, deliveries))
-    lines = "SELECT state, waits_for_id FROM delivery WHERE action IN ('crm', 'line') ORDER BY id"
+    lines = "SELECT state, held_by FROM delivery WHERE action IN ('crm', 'line') ORDER BY id"
     before = store.rows(lines)
     for name in ("crm", "line"):
         pause(store, name)

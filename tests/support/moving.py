@@ -57,13 +57,12 @@ UNIQUE: dict[str, tuple[str, ...]] = {
 }
 NUMBERED = {"attempt": ("number",), "day": ("day_ms",)}
 NUMBERED |= dict.fromkeys(("to_erase", "erased_event", "kept_from"), ("event_id",))
-NUMBERED |= dict.fromkeys(("confirmation", "once_run"), ("delivery_id",))
-EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
+NUMBERED |= dict.fromkeys(("confirmation", "once_run", "ordered"), ("delivery_id",))
+EMPTY_ALONE = {("delivery", "due_at_ms"), ("ordered", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {
     ("delivery", "attempt_count"): [0, 2**31 - 1],
     ("delivery", "attempts_left"): [0, 2**31 - 1],
-    ("delivery", "order_place"): [1, LARGE],
 }
 
 

@@ -10,6 +10,7 @@ from premblyd.features.asking.awaited import Meaning
 from premblyd.features.asking.questions import CONFIRMED, DOUBTS
 from premblyd.features.asking.settings import PENDING, PREMBLY
 from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
+from premblyd.features.turns.tables import Ordered
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.finishing import is_claimed_by
 from premblyd.queue.hooks import Arrival, End, Hooks
@@ -23,7 +24,7 @@ def _ending(transaction: Transaction, ends: Sequence[End]) -> None:
     it: it may be forged."""
     for each in ends:
         job = each.job
-        if each.state is State.DEAD and job is not None and job.order_key is not None:
+        if each.state is State.DEAD and job is not None and job.group is not None:
             transaction.write(_LET_GO, id=each.id, claim_token=job.claim_token)
 
 
@@ -64,10 +65,14 @@ _IS_DOUBTED = fn.EXISTS(
     )
 )
 _LET_GO = Statement(
-    Delivery.update(blocks_order=False).where(
-        is_claimed_by(param("id"), param("claim_token")),
-        ~IS_CONFIRMED,
-        _IS_DOUBTED,
+    Ordered.update(blocks=False).where(
+        Ordered.delivery.in_(
+            Delivery.select(Delivery.id).where(
+                is_claimed_by(param("id"), param("claim_token")),
+                ~IS_CONFIRMED,
+                _IS_DOUBTED,
+            )
+        )
     )
 )
 _CONFIRMS = Hooks(ending=_ending, resume=questions.resume)

@@ -9,7 +9,6 @@ from typing import Any
 from peewee import SQL, ModelSelect, fn
 
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
-from premblyd.ground import times
 from premblyd.prembly.payload import Outcome
 from premblyd.record import queries
 from premblyd.record.listing import (
@@ -169,12 +168,7 @@ def _said(event: Any) -> str | None:
 LISTS = (Listed(chosen=AwaitedFilter, table=Awaited, row=AwaitedRow),)
 COLUMNS = (
     AddedColumn(name="contradicted", find=_contradicted, otherwise=False),
-    AddedColumn(
-        "confirmed_at_ms",
-        partial(_confirmed, Confirmation.at_ms),
-        of_deliveries=True,
-        sentence=lambda at_ms: f"confirmed by Prembly {times.for_people(at_ms)} UTC",
-    ),
+    AddedColumn("confirmed_at_ms", partial(_confirmed, Confirmation.at_ms), of_deliveries=True),
     AddedColumn(
         "confirmed_digest", partial(_confirmed, Confirmation.answer_digest), of_deliveries=True
     ),

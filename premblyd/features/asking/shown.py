@@ -332,9 +332,16 @@ def downtime(situation: Situation) -> Iterator[Item]:
         )
 
 
+def of_delivery(columns: Mapping[str, Any]) -> Iterator[str]:
+    """Yield when Prembly confirmed the event of a delivery."""
+    if columns["confirmed_at_ms"] is not None:
+        yield f"confirmed by Prembly {times.for_people(columns['confirmed_at_ms'])} UTC"
+
+
 PROMISES = (promises,)
 WARNINGS = (warnings,)
 STATUS = (Part("days", _days, _of_days, nothing=[]),)
 OF_EVENT = (of_event,)
+OF_DELIVERY = (of_delivery,)
 OF_REPLAY = (of_replay,)
 TROUBLES = (contradicted, prembly, doubted, differs, shared, given_up, downtime)

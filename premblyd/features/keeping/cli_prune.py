@@ -164,7 +164,7 @@ def _has(table: Any, condition: Any) -> Any:
 _KEPT_FROM = KeptFrom.select(KeptFrom.at_ms).where(KeptFrom.event_id == Event.id)
 _STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
 _RUNS = _has(Delivery, _STATE == State.RUNNING)
-_IS_OPEN = _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)
+_IS_OPEN = _STATE.not_in(FINISHED) | removing.IS_NEEDED
 _WAITS = functools.reduce(
     operator.or_, itertools.starmap(_has, [(Delivery, _IS_OPEN), *removing.WAITING])
 )

@@ -187,10 +187,9 @@ _WAITING = _ids(Delivery, Delivery.event, _IS_WAITING)
 _OVER = {
     "state": State.CANCELLED,
     "due_at_ms": None,
-    "waits_for_id": None,
+    "held_by": None,
     "finished_at_ms": param("finished_at_ms"),
 }
-# Whoever waits for one of these in a line is released by the trigger `order_released`.
 _CANCEL = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.id)
 _STOP = [
     Lookup(

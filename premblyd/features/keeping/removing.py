@@ -61,6 +61,8 @@ WAITING = [
     for table in TABLES
     for name, value in table.waiting.items()
 ]
+# And of a delivery that has ended, but is needed still.
+IS_NEEDED = functools.reduce(operator.or_, added("tables", "NEEDED"), SQL("FALSE"))
 
 
 def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -201,7 +203,9 @@ _DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
 _BODIES = _emptying(Event.id, *BODY, **_REMOVED_PARTS)
 _OUTPUTS = _emptying(Attempt.delivery, *BODY)
 _IDENTITIES = _emptying(Event.id, *IDENTITY, **_REMOVED_PARTS)
-_EMPTY_BY_DELIVERY = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
+_EMPTY_BY_DELIVERY = [
+    _emptying(each, *IDENTITY) for each in BY_DELIVERY if emptied(each.model, *IDENTITY)
+]
 _EMPTY_BY_EVENT = [_emptying(each, *IDENTITY) for each in BY_EVENT]
 _HAS_ID = Event.id == param("id")
 _WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, *SENDERS.values()), Event.id)

@@ -18,7 +18,7 @@ from premblyd.features.keeping.tables import KeptFrom, PutOff, Removal, Removed,
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import EVENTS
 from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
-from premblyd.store.states import FINISHED, RemovedParts, State
+from premblyd.store.states import FINISHED, RemovedParts
 from premblyd.store.tables import Delivery, Event, Rejection
 
 LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon
@@ -186,9 +186,8 @@ class Remover:
             return set()
         free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
         own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
-        for delivery_id, event_id, state, blocks_order in transaction.look_up(_DELIVERIES, ids):
-            waits = state not in FINISHED or (state == State.DEAD and blocks_order)
-            if waits or delivery_id not in own:
+        for delivery_id, event_id, state, is_needed in transaction.look_up(_DELIVERIES, ids):
+            if state not in FINISHED or is_needed or delivery_id not in own:
                 free.discard(event_id)
         for lookup in _WAITING:
             free -= {event_id for (event_id,) in transaction.look_up(lookup, ids)}
@@ -251,7 +250,7 @@ _OF_WALK = (_BY_RECEIPT, _BY_PUT_OFF)
 _LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 _LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
 _DELIVERIES = Lookup(
-    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.blocks_order),
+    Delivery.select(Delivery.id, Delivery.event, Delivery.state, removing.IS_NEEDED),
     Delivery.event,
 )
 _WAITING = [

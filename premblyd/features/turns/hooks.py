@@ -43,6 +43,7 @@ HOOKS = (
         lock=order.lock,
         again=order.again,
         anew=oncekeys.forget_confirmed,
+        ended=order.leave,
     ),
 )
 REMOVING = (oncekeys.keep_keys,)

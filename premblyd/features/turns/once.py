@@ -80,7 +80,9 @@ class Turns:
         elif not keeps_open(self._transaction, delivery) and (
             holder.id is None or self._is_noted(delivery.id, holder.id)
         ):
-            recovery.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
+            recovery.release(
+                self._transaction, delivery.id, State.SKIPPED, self._now_ms, None, delivery
+            )
         else:
             return Turn.UNKNOWN
         return Turn.PASSED

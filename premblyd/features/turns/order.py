@@ -1,27 +1,26 @@
 """`order: reference`: the deliveries of one reference run one at a time, in the order of receipt.
 
-An action's deliveries with the same `order_key` that are not over stand in line: each
-has its place in its row, and waits for the one before it. So only the first of them is in the
-queue, and a claim reads no other, however many wait. The trigger `order_released`
-(triggers.py) makes the next one due in the transaction that ends one, whoever ends it.
+An action's deliveries with the same `order_key` that are not over stand in line: each has a row in
+`ordered` with its place, and waits for the one before it. So only the first of them is in the
+queue, and a claim reads no other, however many wait. What ends a delivery makes the next one due in
+the same transaction (`leave`).
 
 Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from peewee import SQL
+from peewee import JOIN, SQL, fn
 
 from premblyd.features.turns.settings import Then
+from premblyd.features.turns.tables import HELD_BY, Ordered
 from premblyd.prembly.payload import same_id
 from premblyd.queue.digests import Digests
-from premblyd.queue.hooks import New
+from premblyd.queue.hooks import End, New
 from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
-from premblyd.store.states import State
+from premblyd.store.states import FINISHED, State
 from premblyd.store.tables import Delivery, Event
 
 _MAX_PLACE = 1 << 62
@@ -42,15 +41,13 @@ class LinePlace(NamedTuple):
 
 
 class Position(NamedTuple):
-    """What the row of a delivery says of its place; of one without `order`, NOWHERE."""
+    """What the row of a delivery in a line says."""
 
-    order_key: str | None
-    order_place: int | None
+    action: str
+    order_key: str
+    place: int
     waits_for_id: int | None
-    blocks_order: bool
-
-
-NOWHERE = Position(None, None, None, False)
+    blocks: bool
 
 
 def order_key(digests: Digests, reference: str) -> str:
@@ -59,20 +56,20 @@ def order_key(digests: Digests, reference: str) -> str:
 
 
 def lock_name(key: str) -> str:
-    """Return the name of the lock of all lines of a key. The trigger knows it too."""
+    """Return the name of the lock of all lines of a key."""
     return f"order {key}"
 
 
 def keeps_open(transaction: Transaction, delivery: Due) -> bool:
     """Return whether another host has the lines of a delivery's key, which its end changes. If not,
     none has them until the transaction ends."""
-    key = delivery.order_key
+    key = delivery.group
     return key is not None and not transaction.try_lock(lock_name(key))
 
 
-def locks_to_end(ending: Due | Job) -> Sequence[str]:
+def locks_to_end(ending: Job) -> Sequence[str]:
     """Return the lock of the lines of a delivery's key."""
-    return () if ending.order_key is None else (lock_name(ending.order_key),)
+    return () if ending.group is None else (lock_name(ending.group),)
 
 
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
@@ -88,117 +85,150 @@ def locks_to_store(digests: Digests, reference: str) -> Iterable[str]:
     return (lock_name(order_key(digests, reference)),)
 
 
-def insert(transaction: Transaction, new: Iterable[New]) -> list[int | None]:
-    """Store deliveries at the ends of their lines, which are locked; return the ids in the order in
-    which they were stored. Of one line each refers to the one before, so that is stored first."""
+def insert(transaction: Transaction, new: Sequence[New]) -> list[int | None]:
+    """Store deliveries at the ends of their lines, which are locked; return their ids."""
     digests = Digests.of(transaction)
-    lines: dict[Line, deque[New]] = {}
-    for each in new:
-        line = Line(order_key(digests, each.reference), each.action)
-        lines.setdefault(line, deque()).append(each)
-    last = {line: last_of(transaction, line) for line in lines}
-    ids: list[int | None] = []
-    for round_ in zip_longest(*lines.values()):
-        ranks = [(line, each) for line, each in zip(lines, round_, strict=True) if each is not None]
-        positions = [_behind(last[line], line, each.terms == "wait") for line, each in ranks]
-        rows = [
-            (
-                each.event_id,
-                each.action,
-                State.PENDING,
-                None if position.waits_for_id else each.now_ms,
-                each.attempts,
-                each.now_ms,
-                *position,
-            )
-            for (_, each), position in zip(ranks, positions, strict=True)
-        ]
-        stored = transaction.insert_many(_INSERT, rows)
-        for (line, _), position, id_ in zip(ranks, positions, stored, strict=True):
-            if id_ is not None and position.order_place is not None:
-                last[line] = LinePlace(id_, position.order_place)
-        ids += stored
+    lines = [Line(order_key(digests, each.reference), each.action) for each in new]
+    asked = {line: _asking_last(transaction, line) for line in dict.fromkeys(lines)}
+    last = {line: read() for line, read in asked.items()}
+    begun = {line for line, place in last.items() if place}
+    rows: list[Row] = []
+    for line, (event_id, _, action, attempts, now_ms, _) in zip(lines, new, strict=True):
+        is_due = (None, HELD_BY) if line in begun else (now_ms, None)
+        rows.append((event_id, action, State.PENDING, attempts, now_ms, *is_due))
+        begun.add(line)
+    ids = transaction.insert_many(_INSERT, rows)
+    standing = []
+    for line, each, id_ in zip(lines, new, ids, strict=True):
+        position = _behind(last[line], line, each.terms == "wait")
+        last[line] = LinePlace(id_ or 0, position.place)
+        standing.append((id_, *position))
+    transaction.write_many(_STAND, standing)
     return ids
 
 
-def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> LinePlace | None:
-    """Return the last of a line, or the last that stands before this place; None: there is none."""
-    row = transaction.row(_LAST, order_key=line.key, action=line.action, before=before)
-    return LinePlace(*row) if row else None
+def leave(transaction: Transaction, ends: Sequence[End]) -> None:
+    """Have those that have ended leave their lines, and make due who is the first then. Who waits
+    for one that has waited itself waits for what that has waited for."""
+    known = [(each.id, each.job or each.due) for each in ends]
+    ids = [id_ for id_, its in known if its is not None and its.group is not None]
+    if others := [id_ for id_, its in known if its is None]:
+        ids += [id_ for (id_,) in transaction.look_up(_IN_LINE, others)]
+    for id_ in ids:
+        for statement in (_MAKE_DUE, _PASS_ON, _LEAVE):
+            transaction.write(statement, id=id_)
+
+
+def _asking_last(
+    transaction: Transaction, line: Line, before: int = _MAX_PLACE
+) -> Callable[[], LinePlace | None]:
+    """Ask for the last of a line, or the last that stands before this place; return what reads it.
+    None: there is none."""
+    asked = transaction.ask(_LAST, order_key=line.key, action=line.action, before=before)
+    return lambda: next((LinePlace(*row) for row in asked()), None)
 
 
 def again(
     transaction: Transaction, thens: Mapping[int, Then | None]
 ) -> Callable[[int], Mapping[str, Any]]:
-    """Return what the rows of deliveries that are queued again say of their places, one after the
-    other."""
-    stood = {row[0]: row for row in transaction.look_up(_OF_DELIVERIES, [*thens])}
+    """Give deliveries that are queued again their places, one after the other; return what their
+    rows say then. `thens`: as their actions have it now; None: such a one has no `order`."""
+    stood = {row[0]: row[1:] for row in transaction.look_up(_OF_DELIVERIES, [*thens])}
 
     def columns(delivery_id: int) -> Mapping[str, Any]:
-        position = _position_again(transaction, stood.get(delivery_id), thens[delivery_id])
-        return position._asdict() | ({"due_at_ms": None} if position.waits_for_id else {})
+        own = stood.get(delivery_id)
+        if own is None or own[1] not in FINISHED:
+            return {}
+        position = _position_again(transaction, own, thens[delivery_id])
+        transaction.write(_FORGET, id=delivery_id)
+        if position is None:
+            return {}
+        transaction.write_many(_STAND, [(delivery_id, *position)])
+        return {"due_at_ms": None, "held_by": HELD_BY} if position.waits_for_id else {}
 
     return columns
 
 
-def _position_again(transaction: Transaction, stood: Row | None, then: Then | None) -> Position:
+def _position_again(transaction: Transaction, stood: Row, then: Then | None) -> Position | None:
     """Return where a delivery that is over stands when it is queued again: at the end of its line.
-    One that is dead and holds those behind it has kept its place. `stood`: what is known of it;
-    None: it is gone. `then`: as its action has it now; None: that has no `order`."""
-    if stood is None:
-        return NOWHERE
-    _, action, state, key, place, holds, reference = stood
+    One that is dead and holds those behind it has kept its place. None: it stands in none."""
+    action, state, reference, key, place, blocks = stood
     holds_now = then == "wait"
-    if state == State.DEAD and holds:
-        before = last_of(transaction, Line(key, action), place)
-        return Position(key, place, before.id if before else None, holds_now)
+    if state == State.DEAD and blocks:
+        before = _asking_last(transaction, Line(key, action), place)()
+        return Position(action, key, place, before.id if before else None, holds_now)
     if then is None or not isinstance(reference, str) or not reference:
-        return NOWHERE
+        return None
     line = Line(order_key(Digests.of(transaction), reference), action)
-    return _behind(last_of(transaction, line), line, holds_now)
+    return _behind(_asking_last(transaction, line)(), line, holds_now)
 
 
-def _behind(last: LinePlace | None, line: Line, holds: bool) -> Position:
-    if last is None:
-        return Position(line.key, 1, None, holds)
-    return Position(line.key, last.place + 1, last.id, holds)
+def _behind(last: LinePlace | None, line: Line, blocks: bool) -> Position:
+    place, before_id = (last.place + 1, last.id) if last else (1, None)
+    return Position(line.action, line.key, place, before_id, blocks)
 
 
+# While the feature was not installed, nobody has left a line.
+_STANDS = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks))")
+_own = Ordered.alias("own")
+_other = Delivery.alias("other")
+_WAITS = Ordered.waits_for_id == param("id")
+_HAS_LEFT = fn.EXISTS(
+    _own.select(_own.id).join(_other).where(_own.delivery == param("id"), ~_STANDS)
+)
+_EARLIER = (
+    Ordered.select(Ordered.delivery)
+    .join(Delivery)
+    .where(
+        Ordered.delivery.in_(_own.select(_own.waits_for_id).where(_own.delivery == param("id"))),
+        _STANDS,
+    )
+)
+_MAKE_DUE = Statement(
+    Delivery.update(
+        held_by=None,
+        due_at_ms=_other.select(_other.finished_at_ms).where(_other.id == param("id")),
+    ).where(
+        Delivery.id.in_(Ordered.select(Ordered.delivery).where(_WAITS)),
+        fn.COALESCE(Delivery.held_by, "") == HELD_BY,
+        _HAS_LEFT & ~fn.EXISTS(_EARLIER),
+    )
+)
+_PASS_ON = Statement(Ordered.update(waits_for_id=_EARLIER).where(_WAITS, _HAS_LEFT))
+_LEAVE = Statement(Ordered.delete().where(Ordered.delivery == param("id"), _HAS_LEFT))
+_FORGET = Statement(Ordered.delete().where(Ordered.delivery == param("id")))
+_IN_LINE = Lookup(Ordered.select(Ordered.delivery), Ordered.delivery)
+_STAND = BulkInsert(Ordered, "delivery_id", *Position._fields)
 _INSERT = BulkInsert(
     Delivery,
-    "event_id",
-    "action",
-    "state",
-    "due_at_ms",
-    "attempts_left",
-    "created_at_ms",
-    *Position._fields,
+    *("event_id", "action", "state", "attempts_left", "created_at_ms", "due_at_ms", "held_by"),
 )
 _LAST = Statement(
-    Delivery.select(Delivery.id, Delivery.order_place)
+    Ordered.select(Ordered.delivery, Ordered.place)
+    .join(Delivery)
     .where(
-        Delivery.order_key == param("order_key"),
-        Delivery.action == param("action"),
-        Delivery.order_place < param("before"),
-        Delivery.order_place > 0,
-        # As text: by it both engines see that this asks for the rows of the partial index.
-        SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))"),
+        Ordered.order_key == param("order_key"),
+        Ordered.action == param("action"),
+        Ordered.place < param("before"),
+        _STANDS,
     )
-    .order_by(Delivery.order_place.desc())
+    .order_by(Ordered.place.desc())
     .limit(1)
 )
+_IS_OWN = Ordered.delivery == Delivery.id
 _KEYS_AND_REFERENCES = Lookup(
-    Delivery.select(Delivery.order_key, Event.reference).join(Event), Delivery.id
+    Delivery.select(Ordered.order_key, Event.reference)
+    .join(Event)
+    .join_from(Delivery, Ordered, JOIN.LEFT_OUTER, on=_IS_OWN),
+    Delivery.id,
 )
 _OF_DELIVERIES = Lookup(
     Delivery.select(
         Delivery.id,
-        Delivery.action,
-        Delivery.state,
-        Delivery.order_key,
-        Delivery.order_place,
-        Delivery.blocks_order,
-        Event.reference,
-    ).join(Event),
+        *(Delivery.action, Delivery.state, Event.reference),
+        *(Ordered.order_key, Ordered.place, Ordered.blocks),
+    )
+    .join(Event)
+    .join_from(Delivery, Ordered, JOIN.LEFT_OUTER, on=_IS_OWN),
     Delivery.id,
 )

@@ -1,17 +1,19 @@
 """What people are told of `once` and `order`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from peewee import fn
 
 from premblyd.config.models import Config
 from premblyd.features.turns.settings import ONCE, ORDER
+from premblyd.features.turns.tables import Ordered
 from premblyd.ground.words import counted
 from premblyd.record import queries
 from premblyd.record.told import Item, Situation, Target, largest, trouble
 from premblyd.store.engine import Database
 from premblyd.store.states import State
-from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery
+from premblyd.store.tables import Delivery
 
 
 @trouble()
@@ -33,12 +35,11 @@ def blocked(situation: Situation) -> Iterator[Item]:
 def _blocking(database: Database) -> dict[str, int]:
     """Return by action how many dead deliveries others wait for (`order`): by the index of those
     that wait."""
-    before = Delivery.alias("before")
     query = (
-        Delivery.select(before.action, fn.COUNT(before.id.distinct()))
-        .join(before, on=(before.id == Delivery.waits_for_id))
-        .where(WAITS_FOR_ANOTHER, before.state == State.DEAD)
-        .group_by(before.action)
+        Ordered.select(Ordered.action, fn.COUNT(Delivery.id.distinct()))
+        .join(Delivery, on=(Delivery.id == Ordered.waits_for_id))
+        .where(Ordered.waits_for_id.is_null(False), fn.COALESCE(Delivery.state, "") == State.DEAD)
+        .group_by(Ordered.action)
     )
     return {str(action): count for action, count in queries.tuples(database, query)}
 
@@ -51,5 +52,14 @@ def promises(settings: Config) -> Iterator[str]:
         yield f"In the order of receipt for each reference: {', '.join(names)}."
 
 
+def of_delivery(columns: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a delivery waits, and who waits for it."""
+    if columns["waits_for_id"] is not None:
+        yield f"waits for delivery {columns['waits_for_id']}"
+    if columns["state"] == State.DEAD and columns["blocks_order"]:
+        yield "later ones wait until it is replayed and succeeds, or is cancelled"
+
+
+OF_DELIVERY = (of_delivery,)
 PROMISES = (promises,)
 TROUBLES = (blocked,)

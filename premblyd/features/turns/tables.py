@@ -1,9 +1,31 @@
-"""What hooks with `once` run for. And the trigger that makes due, when a delivery ends, what waited
-behind it by `order`: the database runs it in the same transaction, whoever ends it."""
+"""Who stands in a line by `order`. And what hooks with `once` run for."""
 
-from premblyd.store.columns import DIGEST, PLAIN, Kept, Reference, Seen, Text
+from peewee import fn
+
+from premblyd.store.columns import DIGEST, PLAIN, ZERO, Kept, Number, Reference, Seen, Text, Truth
+from premblyd.store.states import State
 from premblyd.store.table import Table
 from premblyd.store.tables import Delivery
+
+HELD_BY = "turns"  # what waits in a line
+
+
+class Ordered(Table):
+    """The place of a delivery in its line, see order.py, for as long as it stands there."""
+
+    kept = Kept.RECORD
+    delivery = Reference(Delivery, column_name="delivery_id", unique=True)
+    action = Text(PLAIN)
+    order_key = Text(DIGEST, kept=Kept.RECORD)
+    place = Number(PLAIN)
+    # Which must end before this one; no foreign key: SQLite checks it at each change.
+    waits_for_id = Number(PLAIN, null=True)
+    blocks = Truth(PLAIN, constraints=ZERO)  # whether those behind it wait when it is dead
+
+    indexes = (
+        "line (order_key, action, place)",
+        "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
+    )
 
 
 class OnceRun(Table):
@@ -29,42 +51,18 @@ class OnceRun(Table):
     indexes = ("UNIQUE key (once_key, action) WHERE once_key IS NOT NULL",)
 
 
-TABLES = (OnceRun,)
+TABLES = (Ordered, OnceRun)
 VIEWS = (
     """CREATE VIEW once_log AS
 SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
 FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id""",
+    """CREATE VIEW order_log AS
+SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
+       ordered.place, ordered.waits_for_id, ordered.blocks
+FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id""",
 )
-
-_IS_OVER = """NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
-AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
-     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))"""
-_EARLIER = """(
-        SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
-    )"""
-# If it has waited itself, the one behind it waits for what it has waited for.
-_RELEASE = f"""UPDATE delivery
-    SET waits_for_id = {_EARLIER},
-        due_at_ms = CASE WHEN {_EARLIER} IS NULL
-            THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
-    WHERE waits_for_id = NEW.id AND state = 'pending';"""
-
-IN_SQLITE = (
-    f"""CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN {_IS_OVER}
-BEGIN
-    {_RELEASE}
-END""",
-)
-# The lock is that of order.py, by its name: who adds to the order, or ends another one of it, does
-# so before this or sees it. UPDATE reads what others have committed by then.
-IN_POSTGRESQL = (
-    f"""CREATE FUNCTION release_order() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_advisory_xact_lock(lock_number('order ' || NEW.order_key));
-    {_RELEASE}
-    RETURN NULL;
-END $$""",
-    f"""CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery FOR EACH ROW
-WHEN ({_IS_OVER}) EXECUTE FUNCTION release_order()""",
-)
+_OWN = Ordered.delivery == Delivery.id
+GROUP = (Ordered.select(Ordered.order_key).where(_OWN),)
+# (Counted: see features/keeping/cli_prune.py.)
+_BLOCKS = Ordered.select(fn.COUNT(Ordered.id)).where(_OWN, Ordered.blocks) > 0
+NEEDED = ((Delivery.state == State.DEAD) & _BLOCKS,)

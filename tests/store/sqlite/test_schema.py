@@ -12,6 +12,7 @@ from peewee import SQL
 from premblyd.features.asking import awaited
 from premblyd.features.asking.tables import Inquiry
 from premblyd.features.turns import once, order
+from premblyd.features.turns.tables import Ordered
 from premblyd.store import schema, tables
 from premblyd.store.engine import Statement
 from premblyd.store.sqlite.transaction import compiled
@@ -62,7 +63,8 @@ def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
     ("table", "condition", "index"),
     [
         (Event, tables.IS_DOUBTED, "event_doubted"),
-        (Delivery, tables.WAITS_FOR_ANOTHER, "delivery_waits"),
+        (Delivery, tables.IS_HELD, "delivery_held"),
+        (Ordered, Ordered.waits_for_id.is_null(False), "ordered_waits"),
         (OperatorAction, tables.IS_WHOLE, "operator_action_whole"),
         (Event, Event.reference_key.is_null(False), "event_reference_key"),
         (Inquiry, Inquiry.result == SQL("'contradicted'"), "inquiry_contradicted"),
@@ -112,5 +114,5 @@ def test_what_succeeded_earlier_is_found_by_its_reference(path: Path) -> None:
 def test_the_end_of_a_line_is_found_by_its_index(path: Path) -> None:
     """However many wait: it is looked for by each webhook."""
     steps = plan(path, order._LAST, order_key="x", action="x", before=1)
-    assert "delivery_order " in steps
+    assert "ordered_line " in steps
     assert "B-TREE" not in steps
