@@ -18,8 +18,8 @@ from premblyd.features.postgresql import inspecting, opening, schema, transactio
 from premblyd.features.postgresql.beacon import PostgresqlBeacon
 from premblyd.features.postgresql.failures import plain, translated
 from premblyd.features.postgresql.opening import Deadline, connect
-from premblyd.features.postgresql.pieces import can_gather
 from premblyd.features.postgresql.settings import Server
+from premblyd.features.postgresql.transaction import can_gather
 from premblyd.ground.errors import PremblydError, StoreUnavailableError, TableUnavailableError
 from premblyd.store.backend import Shell
 from premblyd.store.engine import Database, Inspection, Sizes, Transaction
