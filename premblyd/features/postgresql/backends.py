@@ -27,15 +27,15 @@ def backend(place: DatabaseAddress) -> Backend | None:
 
 @contextlib.contextmanager
 def translated(to: type[StoreUnavailableError]) -> Iterator[None]:
-    """Turn a failure of PostgreSQL's into ours: see failures.py, which is looked for only now, as
+    """Turn a failure of PostgreSQL's into ours: see opening.py, which is looked for only now, as
     what failed may have been what loaded it."""
     try:
         yield
     except Exception:
-        failures = sys.modules.get("premblyd.features.postgresql.failures")
-        if failures is None:
+        opening = sys.modules.get("premblyd.features.postgresql.opening")
+        if opening is None:
             raise
-        with failures.translated(to):
+        with opening.translated(to):
             raise
 
 

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from premblyd.features.postgresql.failures import plain
 from premblyd.features.postgresql.membership import Beat, TimeRead
-from premblyd.features.postgresql.opening import SocketCopy, parameters
+from premblyd.features.postgresql.opening import SocketCopy, parameters, plain
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import NOW_MS, Connection, compiled
 from premblyd.ground.errors import StoreUnavailableError

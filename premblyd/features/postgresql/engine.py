@@ -16,8 +16,7 @@ from psycopg import errors
 
 from premblyd.features.postgresql import inspecting, opening, schema, transaction
 from premblyd.features.postgresql.beacon import PostgresqlBeacon
-from premblyd.features.postgresql.failures import plain, translated
-from premblyd.features.postgresql.opening import Deadline, connect
+from premblyd.features.postgresql.opening import Deadline, connect, plain, translated
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import can_gather
 from premblyd.ground.errors import PremblydError, StoreUnavailableError, TableUnavailableError

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from premblyd.features.postgresql.failures import translated
-from premblyd.features.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect
+from premblyd.features.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, translated
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError

@@ -17,9 +17,8 @@ from peewee import Model
 from psycopg import sql
 
 from premblyd.features.postgresql.beacon import living
-from premblyd.features.postgresql.failures import translated
 from premblyd.features.postgresql.inspecting import require_usable
-from premblyd.features.postgresql.opening import connect
+from premblyd.features.postgresql.opening import connect, translated
 from premblyd.features.postgresql.schema import become_owner, begin_move, end_move, prepare
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection

@@ -10,8 +10,13 @@ from psycopg import sql
 
 from premblyd.feature import added
 from premblyd.features.postgresql.beacon import LOOK_S
-from premblyd.features.postgresql.failures import translated
-from premblyd.features.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
+from premblyd.features.postgresql.opening import (
+    CONNECT_TIMEOUT_S,
+    bounded,
+    connect,
+    reading,
+    translated,
+)
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection, PostgresqlTransaction, lock_number
 from premblyd.ground.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnreadableError
