@@ -8,7 +8,7 @@ from peewee import fn
 
 from premblyd.config.routing import Routing
 from premblyd.features.statistics import statistics
-from premblyd.features.statistics.rollups import hour_of, rolled_code
+from premblyd.features.statistics.hooks import hour_of, rolled_code
 from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.words import counted
 from premblyd.prembly import samples

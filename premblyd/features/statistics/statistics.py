@@ -1,6 +1,6 @@
 """Counts of events and the results of actions: by the hour, and for each action.
 
-Counted from the roll-ups (rollups.py) and from what waits, never from all events: it takes a
+Counted from the roll-ups (hooks.py) and from what waits, never from all events: it takes a
 few milliseconds beside a million of them. Hours are whole: what is asked since a time in the middle
 of one is answered from its beginning.
 """
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from peewee import SQL, Field, fn
 
-from premblyd.features.statistics.rollups import OTHER, hour_of, lower_bound_ms
+from premblyd.features.statistics.hooks import OTHER, hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
 from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape
