@@ -13,9 +13,9 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from premblyd.config.models import Config
 from premblyd.feature import added, installed
 from premblyd.features.console import deliveries, lists, overview, signin
+from premblyd.features.console.access import Guests
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
-from premblyd.features.console.strangers import Guests
 from premblyd.ground.databases import file_of
 from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.receive.listening import Listening

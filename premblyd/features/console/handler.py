@@ -15,11 +15,10 @@ from tornado.web import HTTPError, RequestHandler
 
 from premblyd.config.models import Config
 from premblyd.feature import added
-from premblyd.features.console import access, strangers, words
-from premblyd.features.console.access import Session
+from premblyd.features.console import access, words
+from premblyd.features.console.access import Guests, Session
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.settings import CONSOLE, Console
-from premblyd.features.console.strangers import Guests
 from premblyd.ground import jsontext
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.ground.telemetry import tell
@@ -171,10 +170,10 @@ class Handler(RequestHandler):
     async def _admit(self) -> None:
         """Let in who may be here. Raise Refused for others."""
         settings = self.services.settings
-        if not strangers.is_own_host(self.request.host, settings):
+        if not access.is_own_host(self.request.host, settings):
             raise Refused(421, "host", words.OTHER_HOST)
         is_sent = self.request.method not in ("GET", "HEAD")
-        if is_sent and not strangers.is_own_page(self.request.headers, self.request.host, settings):
+        if is_sent and not access.is_own_page(self.request.headers, self.request.host, settings):
             raise Refused(403, "cross_site", words.CROSS_SITE)
         self.session = await self.find_session()
         if self.session is not None:
@@ -190,7 +189,7 @@ class Handler(RequestHandler):
         """Return who is signed in, by the proxy or on this browser. Raise Refused for whom the
         proxy has let in and nobody has given a role."""
         proxy = self.services.settings.proxy
-        if proxy and (person := strangers.person_in(self.request.headers, proxy)):
+        if proxy and (person := access.person_in(self.request.headers, proxy)):
             if (role := proxy.role_of(person)) is None:
                 raise Refused(403, "role", words.NO_ROLE)
             return Session(id=None, person=person, role=role, until_ms=None)
@@ -204,7 +203,7 @@ class Handler(RequestHandler):
         if self.request.method != "GET" or self.wants_json:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
         target = self.request.uri or "/"
-        if not strangers.is_safe_target(target):
+        if not access.is_safe_target(target):
             target = "/"
         if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
             # A link in a chat. No browser sends a SameSite=Strict cookie with that, so let this
@@ -303,7 +302,7 @@ class Handler(RequestHandler):
     def set_cookie(self, name: str, value: str | bytes, *args: Any, **more: Any) -> None:
         """Set a cookie for this console alone: no script reads it, no other site sends it."""
         settings = self.services.settings
-        is_secure = (settings.url or "").startswith("https:") and strangers.is_public_name(
+        is_secure = (settings.url or "").startswith("https:") and access.is_public_name(
             self.request.host, settings
         )
         strict = {"httponly": True, "samesite": "Strict", "secure": is_secure, "path": "/"}

@@ -1,4 +1,4 @@
-"""The first page, with what needs attention and numbers; the page of actions; metrics for Prometheus."""
+"""The first page, with what needs attention and numbers; the page of actions; and metrics."""
 
 import functools
 from http import HTTPStatus
@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action
-from premblyd.features.console import strangers, words
+from premblyd.features.console import access, words
 from premblyd.features.console.handler import Asked, Handler, Panel, Panels, Refused
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
@@ -84,7 +84,7 @@ class Metrics(Handler):
             case "public":
                 return
             case "off":
-                if strangers.is_own_host(self.request.host, self.services.settings):
+                if access.is_own_host(self.request.host, self.services.settings):
                     self.session = await self.find_session()
                 if self.session is None:
                     raise Refused(401, "not_signed_in", words.SIGN_IN)
