@@ -33,9 +33,8 @@ from premblyd.features.tryout import deciding, explaining
 from premblyd.features.tryout.explaining import Explanation
 from premblyd.features.tryout.rehearsal import Difference, Figure, Figures, Rehearsed, notes
 from premblyd.features.tryout.rehearsal import rehearse as play
-from premblyd.ground import times
+from premblyd.ground import logs, times
 from premblyd.ground.errors import NotFoundError, PremblydError
-from premblyd.ground.logs import output
 from premblyd.ground.procfs import hide_this_process
 from premblyd.ground.words import counted, number
 from premblyd.queue.jobs import Result
@@ -144,7 +143,7 @@ def try_(
     # Not as root: as the service runs it, with its keys and its sandbox.
     as_service.hand_over(config_path, file)
     hide_this_process()
-    output.configure("auto", "critical")  # what became of it is told in this command's words
+    logs.configure("auto", "critical")  # what became of it is told in this command's words
     settings = load_config(config_path)
     now_ms = times.now_ms()
     if chosen:
