@@ -15,9 +15,9 @@ from premblyd.cli.printing import Column, print_json, print_listed, progress, sh
 from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
 from premblyd.config.values import duration_text
 from premblyd.feature import installed
-from premblyd.features.postgresql import hostlist
-from premblyd.features.postgresql.hostlist import known
+from premblyd.features.postgresql import shown
 from premblyd.features.postgresql.settings import Server, holds_password, is_postgresql
+from premblyd.features.postgresql.shown import known
 from premblyd.ground.databases import file_of
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import counted
@@ -72,7 +72,7 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
     database = open_to_change(database_of(config_path))
     for each in name:
         at_ms = database.now_ms()
-        if database.transact(hostlist.forget(actor(), each, at_ms)):
+        if database.transact(shown.forget(actor(), each, at_ms)):
             click.echo(f"Removed {each}: nothing waits for it any more.")
             continue
         if any(host.name == each for host in known(database, at_ms)):
