@@ -48,7 +48,7 @@ LIBRARIES = {
     "rich": "cli features",
     "structlog": "ground/logs.py",
     "pydantic": "config features",
-    "yaml": "config/yamltext.py",
+    "yaml": "config/load.py",
     "jmespath": "ground/expressions.py",
 }
 
