@@ -17,7 +17,7 @@ from peewee import Model
 from psycopg import sql
 
 from premblyd.features.postgresql.beacon import living
-from premblyd.features.postgresql.inspecting import require_usable
+from premblyd.features.postgresql.engine import require_usable_server
 from premblyd.features.postgresql.opening import connect, translated
 from premblyd.features.postgresql.schema import become_owner, begin_move, end_move, prepare
 from premblyd.features.postgresql.settings import Server
@@ -130,7 +130,7 @@ def opened_target(server: Server, tables: Collection[type[Model]]) -> Iterator[T
     with contextlib.closing(connect(server, **PATIENT)) as database:
         with translated(StoreUnreadableError):  # which knows of another user of the system
             connection: Connection = database.connection()
-        require_usable(server)  # it can hold every text
+        require_usable_server(server)  # it can hold every text
         prepare(server)
         begin_move(connection, str(server))
         try:
