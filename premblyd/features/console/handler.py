@@ -142,7 +142,6 @@ class Handler(RequestHandler):
 
     def initialize(self, services: Services) -> None:
         self.services = services
-        self._began = time.perf_counter()
         self._reader = self.services.readers.for_page()
 
     async def read(self, work: Callable[[Database], Found]) -> Found:
@@ -307,12 +306,6 @@ class Handler(RequestHandler):
         )
         strict = {"httponly": True, "samesite": "Strict", "secure": is_secure, "path": "/"}
         super().set_cookie(name, value, *args, **{**more, **strict})
-
-    def finish(self, chunk: Any = None) -> Any:
-        took_ms = (time.perf_counter() - self._began) * 1000
-        if not self._headers_written:
-            self.set_header("Server-Timing", f"total;dur={took_ms:.1f}")
-        return super().finish(chunk)
 
     def write_error(self, status_code: int, **more: Any) -> None:
         error = more.get("exc_info", (None, None))[1]
