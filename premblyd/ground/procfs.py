@@ -2,10 +2,8 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-_LISTENS = "0A"  # a socket's state in /proc/net/tcp
 _ENDED = "ZX"  # a zombie, or dead; its parent has not looked yet
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
@@ -44,31 +42,3 @@ def process_start(pid: int) -> int | None:
         return None
     fields = text.rpartition(") ")[2].split()  # the name before it may hold anything
     return None if fields[0] in _ENDED else int(fields[19])  # field 22 of all
-
-
-def listener(port: int) -> str | None:
-    """Return who listens on a TCP port, in words such as `nginx (pid 12)`: the first that is found.
-    None: nobody does, or it is not this user's to see."""
-    inodes = {f"socket:[{inode}]" for inode in _listening(port)}
-    if not inodes:
-        return None
-    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        try:
-            if any(os.readlink(file) in inodes for file in (process / "fd").iterdir()):
-                name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
-                return f"{name} (pid {process.name})"
-        except OSError:  # another user's, or it has ended
-            continue
-    return None
-
-
-def _listening(port: int) -> Iterator[str]:
-    """Yield the inodes of the sockets that listen on a TCP port, at any address."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for fields in map(str.split, lines):
-            if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
-                yield fields[9]
