@@ -20,7 +20,7 @@ from premblyd.daemon import Daemon
 from premblyd.ground import logs
 from premblyd.ground.errors import ConfigError, PremblydError
 from premblyd.ground.loops import SWITCH_S
-from premblyd.ground.systemd import ServiceManager, watchdog_interval_s
+from premblyd.ground.system import ServiceManager, watchdog_interval_s
 from premblyd.ground.telemetry import tell
 from premblyd.run.strays import Strays
 

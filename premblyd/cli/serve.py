@@ -9,7 +9,7 @@ import click
 
 from premblyd.cli import config_option
 from premblyd.ground.errors import ConfigError, PremblydError
-from premblyd.ground.procfs import hide_this_process
+from premblyd.ground.system import hide_this_process
 
 
 @click.command()

@@ -18,7 +18,7 @@ from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from premblyd.config.values import Listen
-from premblyd.ground import systemd
+from premblyd.ground import system
 from premblyd.ground.errors import CannotStartError, PremblydError
 from premblyd.ground.telemetry import tell
 
@@ -134,8 +134,8 @@ def listen(where: Listen) -> Listening:
     """Take the sockets that systemd passed; without any, listen at `where`. Raise PremblydError
     when that can't be done. For webhooks alone: what systemd passes is theirs."""
     try:
-        passed = systemd.listen_sockets()
-    except systemd.PassedSocketError as error:
+        passed = system.listen_sockets()
+    except system.PassedSocketError as error:
         raise CannotStartError(
             f"Can't listen on the sockets that systemd passed: {error}"
         ) from None

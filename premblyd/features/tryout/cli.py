@@ -35,7 +35,7 @@ from premblyd.features.tryout.rehearsal import Difference, Figure, Figures, Rehe
 from premblyd.features.tryout.rehearsal import rehearse as play
 from premblyd.ground import logs, times
 from premblyd.ground.errors import NotFoundError, PremblydError
-from premblyd.ground.procfs import hide_this_process
+from premblyd.ground.system import hide_this_process
 from premblyd.ground.words import counted, number
 from premblyd.queue.jobs import Result
 from premblyd.record import standing
