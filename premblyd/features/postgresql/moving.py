@@ -5,14 +5,12 @@ moved nothing.
 
 import contextlib
 import hashlib
-import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from peewee import Model
 from psycopg import sql
 
@@ -47,14 +45,6 @@ FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
 """
 
 
-class RowRefusedError(PremblydError):
-    """PostgreSQL refuses a row; `number` counts the rows of its table from 1."""
-
-    def __init__(self, number: int, rule: str) -> None:
-        super().__init__(f"PostgreSQL refuses it ({rule})")
-        self.number = number
-
-
 class Target:
     """A database in the transaction that fills it."""
 
@@ -77,20 +67,16 @@ class Target:
         self._connection.execute(sql.SQL("TRUNCATE {}").format(tables))
 
     def put(self, table: type[Model], rows: Iterable[Row]) -> None:
-        """Store rows. Raise RowRefusedError for one that breaks a rule."""
+        """Store rows."""
         text = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)")
-        try:
-            with self._connection.cursor() as cursor:
-                types = self._types(table)
-                with cursor.copy(text.format(_identifier(table), _columns(table))) as copy:
-                    copy.set_types(types)
-                    for row in rows:
-                        copy.write_row(row)
-        except (psycopg.IntegrityError, psycopg.DataError) as error:
-            # Its text would quote the row.
-            rule = error.diag.constraint_name or error.diag.column_name or error.sqlstate
-            line = re.search(r"line (\d+)", error.diag.context or "")
-            raise RowRefusedError(int(line[1]) if line else 1, f"{rule}") from None
+        types = self._types(table)
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(text.format(_identifier(table), _columns(table))) as copy,
+        ):
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
 
     def rows(self, table: type[Model]) -> Iterator[Row]:
         """Yield the rows as they come: a cursor would gather all, or bodies by the hundred."""
@@ -159,9 +145,6 @@ def _columns(table: type[Model]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(column.column_name) for column in columns(table))
 
 
-MAX_NAMED = 10
-
-
 class Source:
     """A file as it was when it was opened."""
 
@@ -178,24 +161,18 @@ class Source:
         text = f"SELECT count(*) FROM {table._meta.table_name}"  # noqa: S608
         return int(self._connection.execute(text).fetchone()[0])
 
-    def rows(self, table: type[Model], *, skip: int = 0) -> Iterator[Row]:
+    def rows(self, table: type[Model]) -> Iterator[Row]:
         """Yield the rows of a table by its primary key."""
         kinds = [column.kind for column in columns(table)]
         truths = [place for place, kind in enumerate(kinds) if kind is ColumnType.TRUTH]
         names = ", ".join(f'"{column.column_name}"' for column in columns(table))
         key = ", ".join(f'"{field.column_name}"' for field in table._meta.get_primary_keys())
         text = f"SELECT {names} FROM {table._meta.table_name} ORDER BY {key}"  # noqa: S608
-        for row in self._connection.execute(f"{text} LIMIT -1 OFFSET ?", (skip,)):
+        for row in self._connection.execute(text):
             values = list(row)
             for place in truths:
                 values[place] = None if values[place] is None else bool(values[place])
             yield tuple(values)
-
-    def orphans(self) -> list[str]:
-        """Return some rows that refer to a row that is not there."""
-        text = 'SELECT "table", rowid FROM pragma_foreign_key_check LIMIT ?'
-        found = self._connection.execute(text, (MAX_NAMED,))
-        return [f"{table} {number}" for table, number in found]
 
     def last_numbers(self) -> dict[str, int]:
         """Return the last id that each table ever used, by a row that was deleted too."""
@@ -229,12 +206,11 @@ def opened_source(place: DatabaseAddress) -> Iterator[Source]:
 
 
 def _text(stored: bytes) -> str:
-    """Return a text as PostgreSQL can hold it. Somebody may have put in by hand what it can't."""
+    """Return a text as PostgreSQL can hold it: without a NUL, which a hook may have printed."""
     return str(stored, "utf-8", "replace").replace("\0", UNREADABLE)
 
 
 MOVED = tuple(table for table in TABLES if table.is_moved)
-_MEND = "Correct them in a copy of the file, and move the copy."
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
 
@@ -265,11 +241,6 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
                 f"{target} has a record already (rows in {', '.join(found)}). Name a database that"
                 " is new, or empty."
             )
-        if orphans := file.orphans():
-            raise MoveError(
-                f"{source} has rows that refer to rows which somebody has deleted:"
-                f" {', '.join(orphans)}. {_MEND}"
-            )
         count = sum(map(file.count, MOVED))
         server.begin()
         copying = _Rows("copying", count, watch)
@@ -287,11 +258,7 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
 
 
 def _copy(file: Source, server: Target, table: type[Model], rows: "_Rows") -> TableMoved:
-    try:
-        server.put(table, rows.of(file.rows(table)))
-    except RowRefusedError as error:
-        row = next(file.rows(table, skip=error.number - 1))
-        raise MoveError(f"{_name(table)} {row[0]} can't be moved: {error}. {_MEND}") from None
+    server.put(table, rows.of(file.rows(table)))
     return rows.moved(table)
 
 
