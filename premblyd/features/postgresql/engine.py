@@ -211,8 +211,6 @@ _SERVER = """SELECT
     current_setting('server_encoding'), current_user, current_database(),
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
     current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
-    (SELECT schema FROM unnest(current_schemas(false)) AS schema
-        WHERE schema <> 'pg_catalog' LIMIT 1),
     current_schema(), has_schema_privilege(current_user, current_schema(), 'CREATE') OR EXISTS (
         SELECT FROM pg_database WHERE datname = current_database()
         AND pg_has_role(datdba, 'MEMBER')  -- a daemon becomes the owner to make tables
@@ -224,7 +222,6 @@ _LACKS = """SELECT tablename, lacks
     AND NOT has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), lacks)
     ORDER BY tablename"""
 _HAS_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
-_CATALOG = "pg_catalog"
 
 
 # A pooler that lends a server's session for one transaction only. What daemons do needs their own:
@@ -250,7 +247,6 @@ class _ServerFacts(NamedTuple):
     database: str
     only_reads: bool
     is_safe: bool
-    usable_schema: str | None
     schema: str | None
     may_create: bool | None
 
@@ -263,9 +259,8 @@ def inspect(server: Server) -> Inspection:
             connection = database.connection()
             with bounded(connection, CONNECT_TIMEOUT_S):
                 found = _server_facts(connection)
-                is_in_catalog = found.schema == _CATALOG  # whose tables are not ours
-                has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
-                lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
+                has_tables = connection.execute(_HAS_TABLES).fetchone() != (0,)
+                lacks = connection.execute(_LACKS).fetchall()
                 obstacles = [_POOLED] if _is_pooled(connection, server) else []
                 kept = _kept_longer(connection)
     except StoreUnavailableError as error:
@@ -342,12 +337,6 @@ def _faults(found: _ServerFacts) -> list[str]:
         faults.append(
             f"its encoding is {found.encoding}, and texts of webhooks may not fit: make a database"
             " with ENCODING 'UTF8' and TEMPLATE template0"
-        )
-    if found.schema == _CATALOG:
-        faults.append(
-            f"the search_path of the role {found.user} begins with {_CATALOG}, where nobody makes"
-            " tables: write the schema into `database`:"
-            f" ?options=-csearch_path%3D{found.usable_schema or 'public'}"
         )
     return faults
 
