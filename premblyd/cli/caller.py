@@ -30,8 +30,6 @@ CONFIG_VARIABLE = "PREMBLYD_CONFIG"
 AS_SERVICE = "PREMBLYD_AS_SERVICE"  # in the environment of a check that root has the service do
 _CONFIG = "premblyd.config"
 _TYPED = re.compile(rf"(^|; |sudo (?:-u \S+ )?){NAME} (\S+)")
-# What reads no configuration, and what is named as being at work.
-_WITHOUT_CONFIG = frozenset({"init", "keygen", "move"})
 
 
 class _Stream(io.FileIO):
@@ -107,8 +105,8 @@ def command_as_called(command: str) -> str:
 
     def typed(found: re.Match[str]) -> str:
         before, which = found.groups()
-        names_it = which not in _WITHOUT_CONFIG
-        config = _config_typed(by_sudo=before.startswith("sudo")) if names_it else ""
+        reads_it = which != "init"
+        config = _config_typed(by_sudo=before.startswith("sudo")) if reads_it else ""
         return f"{before}{name()} {config}{which}"
 
     return _TYPED.sub(typed, command)
