@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 from peewee import Model
-from psycopg import sql
+from psycopg import Copy, sql
 
 from premblyd.features.postgresql.beacon import living
 from premblyd.features.postgresql.engine import require_usable_server
@@ -68,26 +68,25 @@ class Target:
 
     def put(self, table: type[Model], rows: Iterable[Row]) -> None:
         """Store rows."""
-        text = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)")
-        types = self._types(table)
-        with (
-            self._connection.cursor() as cursor,
-            cursor.copy(text.format(_identifier(table), _columns(table))) as copy,
-        ):
-            copy.set_types(types)
+        with self._copying("COPY {} ({}) FROM STDIN (FORMAT BINARY)", table) as copy:
             for row in rows:
                 copy.write_row(row)
 
     def rows(self, table: type[Model]) -> Iterator[Row]:
         """Yield the rows as they come: a cursor would gather all, or bodies by the hundred."""
-        text = sql.SQL("COPY {} ({}) TO STDOUT (FORMAT BINARY)")
-        types = self._types(table)
+        with self._copying("COPY {} ({}) TO STDOUT (FORMAT BINARY)", table) as copy:
+            yield from copy.rows()
+
+    @contextlib.contextmanager
+    def _copying(self, text: LiteralString, table: type[Model]) -> Iterator[Copy]:
+        names = _columns(table), _identifier(table)
+        types = self._connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(*names))
         with (
             self._connection.cursor() as cursor,
-            cursor.copy(text.format(_identifier(table), _columns(table))) as copy,
+            cursor.copy(sql.SQL(text).format(*reversed(names))) as copy,
         ):
-            copy.set_types(types)
-            yield from copy.rows()
+            copy.set_types([column.type_code for column in types.description or ()])
+            yield copy
 
     def finish(self, last_numbers: Mapping[str, int]) -> None:
         """Make it as a daemon makes it. `last_numbers`: the ids go on behind these."""
@@ -102,10 +101,6 @@ class Target:
         for table, name, definition in self._keys:
             names = sql.Identifier(table), sql.Identifier(name), sql.SQL(definition)
             self._connection.execute(sql.SQL(text).format(*names))
-
-    def _types(self, table: type[Model]) -> list[int]:
-        text = sql.SQL("SELECT {} FROM {} LIMIT 0").format(_columns(table), _identifier(table))
-        return [column.type_code for column in self._connection.execute(text).description or ()]
 
 
 @contextlib.contextmanager
