@@ -19,6 +19,7 @@ from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape
 from premblyd.ground.times import HOUR_MS
 from premblyd.record import queries, standing
+from premblyd.record.standing import Standing
 from premblyd.store.engine import Database
 from premblyd.store.states import AttemptOutcome
 from premblyd.store.tables import Rejection
@@ -46,23 +47,16 @@ class EventCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActionFigures:
-    """How an action fares: its attempts since a time, and its deliveries now.
+class ActionFigures(Standing):
+    """How an action fares: its deliveries now, and its attempts since a time.
 
     `success_rate` is of the attempts that ended by themselves. Durations are right within a fifth.
     """
 
-    action: str
     attempts: Mapping[str, int]  # by outcome
     success_rate: float | None
     median_ms: int | None
     p95_ms: int | None
-    waiting: int  # waits to run, for the first time or again
-    running: int
-    dead: int
-    overdue: int  # of the waiting: could run, and does not yet
-    oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
-    next_due_at_ms: int | None
     pause: Any = None  # what says that nothing begins, and nothing is overdue
 
     @property
