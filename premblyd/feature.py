@@ -16,9 +16,9 @@ none of those that it does not need:
     sample.yaml   its lines in the sample that `init` writes (cli/check.py)
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views;
                   IN_SQLITE, IN_POSTGRESQL: those that make triggers, in that engine's SQL. EXPIRED:
-                  those that delete what is over, by `now_ms`; COPIES: the table of what there is
-                  of copies (features/keeping)
-    shown.py      what people are told (record/told.py): TROUBLES, NOT_LATE, FAILURES, of what needs
+                  those that delete what has expired, by `now_ms`; COPIES: the table of the copies
+                  that there are (features/keeping)
+    shown.py      what people see (record/told.py): TROUBLES, NOT_LATE, FAILURES, of what needs
                   an operator (record/troubles.py); PROMISES, KEYS, WARNINGS, REMINDERS, by `check`;
                   STATUS, by `status`; FAMILIES, by metrics; OF_EVENT, OF_QUEUED, OF_REPLAY, of one
                   event, of deliveries that were queued, and before (record/events.py); AT_REST,

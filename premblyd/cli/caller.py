@@ -72,7 +72,7 @@ def wait_for_reader_to_leave(timeout_s: float) -> bool:
     """Return whether the reader of standard output has left; wait so long for that."""
     descriptor = sys.stdout.fileno()
     watch = select.poll()
-    watch.register(descriptor, 0)  # that a pipe has no reader any more is told all the same
+    watch.register(descriptor, 0)  # a pipe without a reader is reported all the same
     return any(event & select.POLLERR for _, event in watch.poll(timeout_s * 1000))
 
 

@@ -338,7 +338,7 @@ def follow(place: DatabaseAddress, chosen: EventFilter, *, limit: int, as_json: 
 
 
 def _is_over(timeout_s: float) -> bool:
-    """Wait so long. Return whether nobody wants more: the reader has left, or it is interrupted."""
+    """Wait. Return whether nobody wants more: the reader has left, or pressed Ctrl-C."""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         return caller.wait_for_reader_to_leave(timeout_s)

@@ -20,9 +20,9 @@ NOT_STORED = "0" * 32  # in place of an event's key, and of what `once` goes by
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """One run of a hook: what it is told, and by `permit`, whether it may start and go on.
+    """One run of a hook: what it gets, and `permit`: whether it may start and go on.
 
-    `action`: whose hook it is; an alert's is its own. `id`: the same each time the same is told.
+    `action`: the one with the hook; an alert's is its own. `id`: the same each time for the same.
     `environment`: what a process has of it; None is
     empty. `webhook`: what it is about, with the number and key of its event; None: no webhook.
     `confirmed_fields`: the facts that Prembly's answer states; None: Prembly confirmed nothing.

@@ -61,7 +61,7 @@ class Session:
 
     @property
     def actor(self) -> str:
-        """Whom the record names for what is done in this session."""
+        """The name in the record for what is done in this session."""
         session = "console, by the proxy" if self.id is None else f"console session {self.id}"
         role = "" if self.may_operate else f", may {self.role}"
         return f"{self.person} ({session}{role})"
@@ -230,8 +230,8 @@ def _hostname(host: str) -> str | None:
 
 
 def person_in(headers: HTTPHeaders, proxy: SignInProxy) -> str | None:
-    """Return whom a request is from, if the proxy itself has sent it; None: it does not say, or
-    names several."""
+    """Return who sent a request, if it came from the proxy itself; None: it does not say, or names
+    several."""
     secret = headers.get(SECRET_HEADER, "").encode("latin-1", "replace")
     if not hmac.compare_digest(secret, proxy.secret.reveal().encode()):
         return None
@@ -241,8 +241,8 @@ def person_in(headers: HTTPHeaders, proxy: SignInProxy) -> str | None:
 
 
 def _decoded(text: str) -> str:
-    """Return a header's text, of which Tornado reads each byte as a letter, as the configuration
-    has it; empty for what is no UTF-8. Who is named there must not come as anybody else (`*`)."""
+    """Return a header's text as UTF-8 (Tornado reads each byte as a letter); empty if it is none.
+    Else who is named in `roles` would come as anybody else (`*`)."""
     try:
         return text.encode("latin-1").decode()
     except UnicodeError:
@@ -292,7 +292,7 @@ class Guests:
         self._answered.add(stream)
 
     async def answered(self, within_s: float) -> None:
-        """Wait until all who have asked have their answer, at most so long."""
+        """Wait until all who have asked have their answer, at most `within_s`."""
         until_s = time.monotonic() + within_s
         while True:
             await asyncio.sleep(0.01)  # before the first look: who was just accepted is read then

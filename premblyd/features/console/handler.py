@@ -185,8 +185,8 @@ class Handler(RequestHandler):
             raise Refused(403, "role", words.ONLY_LOOKS)
 
     async def find_session(self) -> Session | None:
-        """Return who is signed in, by the proxy or on this browser. Raise Refused for whom the
-        proxy has let in and nobody has given a role."""
+        """Return who is signed in, by the proxy or on this browser. Raise Refused for somebody
+        whom the proxy lets in and who has no role."""
         proxy = self.services.settings.proxy
         if proxy and (person := access.person_in(self.request.headers, proxy)):
             if (role := proxy.role_of(person)) is None:
@@ -223,7 +223,7 @@ class Handler(RequestHandler):
 
     @property
     def actor(self) -> str:
-        """Whom the record names for what is done here."""
+        """The name in the record for what is done here."""
         assert self.session is not None  # noqa: S101 (_admit)
         return self.session.actor
 

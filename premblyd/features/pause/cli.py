@@ -47,7 +47,7 @@ def pause(
     """
     reason = pauses.checked_reason(reason)
     record = open_to_change(database_of(config_path))
-    # In an incident the file may have mistakes: who pauses what is not there is told by status.
+    # In an incident the file may have mistakes: `status` lists a pause of what is not there.
     with contextlib.suppress(ConfigError):
         pauses.require_known(record, load_config(config_path, look_up_secrets=False), action)
     now_ms = record.now_ms()

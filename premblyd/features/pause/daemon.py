@@ -1,4 +1,4 @@
-"""What a running daemon tells of pauses."""
+"""Logs in a running daemon when pauses begin and end."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ _UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms).where(is_in_force(
 
 
 class PauseLog:
-    """Tells the log of each pause that begins and ends, whoever says it where, and forgets those
-    that were over a while ago. `run` it as a loop."""
+    """Logs when a pause begins and ends, on whichever host, and deletes those that ended a while
+    ago. `run` it as a loop."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer

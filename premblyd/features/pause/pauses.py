@@ -15,11 +15,11 @@ from premblyd.record.standing import actions_at_work
 from premblyd.store.engine import Database, Statement, Transaction, param
 from premblyd.store.tables import Delivery
 
-RESUMED_MS = 0  # the end of one that was resumed: it stays over, also if the clock is set back
+RESUMED_MS = 0  # the end of one that was resumed: it has ended, also if the clock is set back
 
 
 def is_in_force(now_ms: Any) -> Any:
-    """Return the condition on Pause that its time is not over."""
+    """Return the condition on Pause that it has not ended."""
     return Pause.until_ms.is_null() | (Pause.until_ms > now_ms)
 
 

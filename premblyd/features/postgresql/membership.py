@@ -32,8 +32,8 @@ from premblyd.queue.queue import Queue
 from premblyd.queue.register import BEAT, SIGHTINGS, SILENT_MS, Hosts, Sighting
 from premblyd.store.engine import Row, Statement
 
-SURE = 0.5  # of lost_after: for so long after a beat a claim needs no proof
-KEPT = 0.9  # and for so long hooks run on: they must have ended when others start them
+SURE = 0.5  # of lost_after: until then a claim needs no proof after a beat
+KEPT = 0.9  # and until then hooks run on: they must have ended when others start them
 
 
 class SharedTime(NamedTuple):
@@ -61,7 +61,7 @@ class Liveness:
         self.was_silent = False
 
     def heard(self, now: SharedTime) -> None:
-        """Take in that the database's time was read with a beat: so long was none."""
+        """Note that the database's time was read with a beat, and how long there was none."""
         if (before := self._heard) is not None:
             silent_s = max(now.boot_s - before.boot_s, (now.shared_ms - before.shared_ms) / 1000)
             self.was_silent = self.was_silent or silent_s >= SILENT_MS / 1000
@@ -113,7 +113,7 @@ class Observation:
     No clock of theirs is believed: who lives counts its beats, and is lost when the count has not
     grown for as long as its row says, while this daemon looked on without a gap. So after the
     database was away, or this daemon was stopped, nobody is lost at once. `lost_after_s`: of this
-    daemon, and of those whose row does not say.
+    daemon, and of hosts that name none.
     """
 
     def __init__(self, lost_after_s: float) -> None:
@@ -178,8 +178,8 @@ class Beat:
 
 
 class Beacon(Protocol):
-    """A daemon's own connection to the database by which it tells others that it lives, and that
-    deliveries are due. It works on the loop, and does not wait for what the writer does.
+    """A daemon's own connection to the database. On it the daemon tells others that it lives, and
+    that deliveries are due. It works on the loop, and does not wait for what the writer does.
 
     All but `close` and `stir` raise StoreUnavailableError when the database can't; the next call
     connects anew.

@@ -34,8 +34,8 @@ from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.opening import connect_read_only, require_readable
 
 Row = tuple[Any, ...]
-# A daemon that has not ended is watched for so long at least: one that was killed is known by its
-# beats alone.
+# A daemon that has not ended is watched for at least this long: only its missing beats show that it
+# was killed.
 WATCHED_S = 5.0
 # What takes long here stands in nobody's way.
 PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
@@ -209,7 +209,7 @@ MOVED = tuple(table for table in TABLES if table.is_moved)
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
 
-# Told what is done, with how many rows that is done, and how many there are.
+# Called with what is done, how many rows are done, and how many there are.
 Watch = Callable[[str, int, int | None], None]
 
 
@@ -264,7 +264,7 @@ def _read(server: Target, table: type[Model], rows: "_Rows") -> TableMoved:
 
 
 class _Rows:
-    """Rows that pass, table after table: their number and digest. `watch` is told of them."""
+    """Rows that pass, table after table: their number and digest. `watch` is called with them."""
 
     def __init__(self, what: str, total: int, watch: Watch) -> None:
         self._what, self._total, self._watch = what, total, watch

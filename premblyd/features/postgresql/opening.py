@@ -158,7 +158,7 @@ READ_ONLY = {
 # what is read after one must be what is there then, not what was there when the wait for it began.
 WRITING = {
     "default_transaction_isolation": "read committed",
-    "client_min_messages": "warning",  # a COMMIT that no standby has is told by one
+    "client_min_messages": "warning",  # one says that no standby has a COMMIT
     "statement_timeout": "0",  # the engine has a deadline of its own
 }
 # `off` would have a COMMIT return before it is on the disk. The other levels are the operator's.

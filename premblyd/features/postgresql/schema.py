@@ -72,7 +72,7 @@ def _translated(sql: str) -> str:
     return sql
 
 
-KILLED_S = 5.0  # so long the session of a move that was killed may still have its lock
+KILLED_S = 5.0  # the session of a move that was killed may still have its lock
 # Whose the tables are, or are to be, where that is another role, of which this one is a member.
 _OWNER = """
 WITH owner AS (

@@ -35,8 +35,8 @@ _LONG = (str, bytes, bytearray, memoryview)
 
 
 def can_gather(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether this psycopg, of whose inside `Pieces` knows a little, sends pieces by it.
-    With another, each statement has to be waited for."""
+    """Return whether this psycopg sends pieces as `Pieces` makes it, which knows a little of its
+    inside. With another, each statement has to be waited for."""
     if not psycopg.Pipeline.is_supported():  # libpq before 14
         return False
     with connection.pipeline() as pipeline:
@@ -317,8 +317,8 @@ def look(connection: Connection, work: Callable[[Transaction], Done], digest_key
 
 
 def lock_number(name: str) -> int:
-    """Return the 64 bits by which PostgreSQL knows an advisory lock, as its function lock_number
-    does. Names that share them wait for each other, which harms nobody."""
+    """Return the 64 bits of an advisory lock in PostgreSQL, as its function lock_number makes
+    them. Names that share them wait for each other, which harms nobody."""
     digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8], signed=True)
 

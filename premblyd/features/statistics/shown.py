@@ -71,7 +71,7 @@ def _tried(situation: Situation) -> Counter[str]:
 
 
 def failures(situation: Situation) -> Mapping[str, int]:
-    """Return how many attempts failed of the actions of which none succeeded: one that runs rarely
+    """Return by action how many attempts failed, where none succeeded: an action that runs rarely
     is not among the last attempts of busy ones."""
     attempts, _ = statistics.attempts_of(situation.database, situation.since_ms)
     return {

@@ -106,7 +106,7 @@ def _print(shown: Explanation) -> None:
 
 
 def _tried_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options by which features have hooks of their own tried."""
+    """Add the options that try hooks of features."""
     for name, about, _ in added("message", "TRIED"):
         command = click.option(f"--{name}", metavar="NAME", help=about)(command)
     return command
@@ -143,7 +143,7 @@ def try_(
     # Not as root: as the service runs it, with its keys and its sandbox.
     as_service.hand_over(config_path, file)
     hide_this_process()
-    logs.configure("auto", "critical")  # what became of it is told in this command's words
+    logs.configure("auto", "critical")  # this command says itself what became of it
     settings = load_config(config_path)
     now_ms = times.now_ms()
     if chosen:
@@ -301,7 +301,7 @@ def _print_rehearsal(figures: Figures, new: Path, since_ms: int, settings: Confi
 
 
 def _lines(difference: Difference, why: str, figures: Sequence[Figure]) -> Iterator[str]:
-    """Yield what differs for one reason: how many events, of which kinds, and which these are."""
+    """Yield what differs for one reason: how many events, their kinds, and their numbers."""
     count, so_now = (sum(getattr(each, name) for each in figures) for name in ("count", "so_now"))
     text = f"{number(count)} {WORDS[difference]}{f': {clean(why)}' if why else ''}"
     if so_now:

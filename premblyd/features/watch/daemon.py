@@ -1,4 +1,4 @@
-"""What a running daemon counts, whom it tells of trouble, and where it checks in."""
+"""What a running daemon counts, the alerts that it sends, and where it checks in."""
 
 import asyncio
 import contextlib
@@ -74,7 +74,7 @@ def _families() -> Any:
 
 
 class Watch(Part):
-    """Checks in from the first to the last: also of a start that fails, people are told."""
+    """Checks in from the first to the last: a start that fails is reported too."""
 
     def begin(self, settings: Config, clock: Clock, opened: contextlib.AsyncExitStack) -> None:
         self._checkin = Checkin(
