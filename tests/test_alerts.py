@@ -387,7 +387,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
         ("on: [dead]", "should have one of shell, command"),
         ("on: [dead], http: {url: 'https://x', send: event}", "an alert has no event"),
         ("on: [dead], shell: x, response_codes: []", "unknown key `response_codes`"),
-        ("on: [dead], http: {url: 'https://x'}, send: raw", "goes inside `http:`"),
+        ("on: [dead], http: {url: 'https://x'}, send: raw", "`send` goes inside `http:`"),
     ],
 )
 def test_a_mistake_in_an_alert_is_told(tmp_path: Path, line: str, mistake: str) -> None:

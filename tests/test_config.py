@@ -357,6 +357,8 @@ STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessH
     ("text", "expected"),
     [
         (SMALL + "lisen: x", ["4:1: unknown key `lisen`; did you mean `listen`?"]),
+        (SMALL + "level: info", ["4:1: `level` goes inside `log:`"]),
+        (ACTION + "shell: x, attempts: 1}", ["5:51: `attempts` goes inside `retry:`"]),
         *(
             (f"{SMALL}prembly: {{logs: {{time_zone: {zone}}}}}", [f"4:29: {ZONE}"])
             for zone in ("Lagos", "+01:00", "Africa", "../etc/passwd", "[UTC]", '""', '"a\\0"')
@@ -398,7 +400,7 @@ STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessH
         (f"{ACTION}shell: x}}\n{ITEM}shell: x}}", ["6:12: this name is used twice"]),
         (ACTION + "}", [f"{ONE_HOOK} 0"]),
         (ACTION + "shell: x, command: [x]}", [f"{ONE_HOOK} 2"]),
-        (ACTION + "http: {url: http://x}, timeout: 1s}", ["5:64: goes inside `http:`"]),
+        (ACTION + "http: {url: http://x}, timeout: 1s}", ["5:64: `timeout` goes inside `http:`"]),
         (ACTION + "http: {url: http://x}, env: {A: b}}", [f"5:64: is for {STARTS} only"]),
         (ACTION + "shell: x, env: {PREMBLY_A: b}}", ["5:57: names with PREMBLY_ are premblyd's"]),
         (HTTP + "headers: {Premblyd_confirmed: a}}}", ["5:73: headers with premblyd- are"]),

@@ -7,24 +7,13 @@ import pytest
 from premblyd.features import FEATURES
 from tests.removal import broken, going_with
 
-# Which can't be taken out yet: a list that only gets shorter.
-NOT_YET: set[str] = set()
-
 pytestmark = pytest.mark.large
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_without_a_feature_the_rest_is_whole(
-    feature: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if feature in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="the core, or another feature, knows it"))
+def test_without_a_feature_the_rest_is_whole(feature: str, tmp_path: Path) -> None:
     assert list(broken(going_with({feature}), tmp_path)) == []
 
 
-def test_without_all_features_the_core_is_whole(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="the core knows some of them"))
+def test_without_all_features_the_core_is_whole(tmp_path: Path) -> None:
     assert list(broken(set(FEATURES), tmp_path)) == []

@@ -392,26 +392,43 @@ def _in_file(where: Where, data: Any) -> Where:
 
 def _about_unknown_key(where: Where, data: Any) -> str:
     key = str(where[-1])
+    model: type[Any] | None = models()[0]
     match where:
-        case (section, index, _) if _has_hooks(section):
-            for kind in hooks.kinds_in(data[section][index]):
-                if key in keys_of(kind):
-                    return f"goes inside `{kind.key}:`"
-            kinds = hooks.KINDS.values()
-            owners = [kind.key for kind in kinds if key in kind.keys_in_action()]
-            if owners:
-                return f"is for {listed(owners)} only"
+        case (section, index, _):
+            model = _listed_in(section)
+            if model is not None and issubclass(model, hooks.WithHook):
+                for kind in hooks.kinds_in(data[section][index]):
+                    if key in keys_of(kind):
+                        return f"`{key}` goes inside `{kind.key}:`"
+                kinds = hooks.KINDS.values()
+                owners = [kind.key for kind in kinds if key in kind.keys_in_action()]
+                if owners:
+                    return f"is for {listed(owners)} only"
+    if model is not None and len(inside := _sections_with(key, model)) == 1:
+        return f"`{key}` goes inside `{inside[0]}:`"
     others = set(_known_keys()) - {key}  # elsewhere it may be a key
     close = difflib.get_close_matches(key, sorted(others), n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"unknown key `{key}`{hint}"
 
 
-def _has_hooks(section: str | int) -> bool:
-    """Return whether the section is a list of what has hooks: actions, alerts."""
+def _listed_in(section: str | int) -> type[Model] | None:
+    """Return of what a section is a list, if it is one."""
     field = models()[0].model_fields.get(str(section))
     kinds = get_args(field.annotation) if field else ()
-    return bool(kinds) and isinstance(kinds[0], type) and issubclass(kinds[0], hooks.WithHook)
+    is_list = bool(kinds) and isinstance(kinds[0], type) and issubclass(kinds[0], Model)
+    return kinds[0] if is_list else None
+
+
+def _sections_with(key: str, model: type[Model]) -> list[str]:
+    """Return the keys of a model whose values are mappings with this key."""
+    return [
+        field.alias or name
+        for name, field in model.model_fields.items()
+        for value in (field.annotation, *get_args(field.annotation))
+        if isinstance(value, type) and issubclass(value, Model) and key in keys_of(value)
+        if value is not _listed_in(name)
+    ]
 
 
 def _known_keys(model: type[Model] = Model) -> Iterator[str]:

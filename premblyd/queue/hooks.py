@@ -21,9 +21,9 @@ cost a way to a far server; and what is written and emptied afterwards stays in 
 import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peewee import SQL, Node
 
@@ -113,23 +113,18 @@ class Hooks:
 
 
 class Bound:
-    """The hooks of the features that are used: at each place those that do something there."""
+    """The hooks of the features that are used: under each name of `Hooks`, a tuple of those that do
+    something there."""
 
     def __init__(self, used: Iterable[Hooks]) -> None:
         used = tuple(used)
-        self.locks = tuple(each.locks for each in used if each.locks)
-        self.arriving = tuple(each.arriving for each in used if each.arriving)
-        self.arrived = tuple(each.arrived for each in used if each.arrived)
-        self.prove = tuple(each.prove for each in used if each.prove)
-        self.store = tuple(each.store for each in used if each.store)
-        self.locks_to_store = tuple(each.locks_to_store for each in used if each.locks_to_store)
-        self.turn = tuple(each.turn for each in used if each.turn)
-        self.begin = tuple(each.begin for each in used if each.begin)
-        self.keeps_open = tuple(each.keeps_open for each in used if each.keeps_open)
-        self.locks_to_end = tuple(each.locks_to_end for each in used if each.locks_to_end)
-        self.ending = tuple(each.ending for each in used if each.ending)
-        self.lock = tuple(each.lock for each in used if each.lock)
-        self.again = tuple(each.again for each in used if each.again)
+        for place in fields(Hooks):
+            found = (getattr(each, place.name) for each in used)
+            setattr(self, place.name, tuple(filter(None, found)))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, place: str) -> tuple[Any, ...]: ...
 
 
 def bind(settings: Config | None) -> Bound:

@@ -296,6 +296,7 @@ def _new(event_id: int, reference: str, delivery: NewDelivery, now_ms: int) -> N
 
 def _store(bound: Bound, transaction: Transaction, new: Sequence[New]) -> list[int | None]:
     """Have the one feature that has terms store these."""
+    store: Callable[[Transaction, Sequence[New]], list[int | None]]
     [store] = bound.store
     return store(transaction, new)
 

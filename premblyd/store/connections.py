@@ -9,7 +9,7 @@ from pathlib import Path
 
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile
-from premblyd.ground.errors import CannotStartError, StoreUnavailableError
+from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.store.backend import Backend
 from premblyd.store.engine import Database
 from premblyd.store.sqlite import files, opening
@@ -56,10 +56,9 @@ def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Itera
     with opening.translated(to):
         try:
             yield
-        except Exception:
-            # Nothing ends here, so nothing is logged: all is raised again, a failure of another
-            # engine's as ours.
-            with contextlib.ExitStack() as translating:
-                for translation in added("backends", "TRANSLATIONS"):
-                    translating.enter_context(translation(to))
-                raise
+        except Exception as error:  # it goes on, as ours if another engine knows it
+            for as_ours in added("backends", "TRANSLATIONS"):
+                ours: PremblydError | None = as_ours(error, to)
+                if ours is not None:
+                    raise ours from None
+            raise

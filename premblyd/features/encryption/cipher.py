@@ -1,5 +1,6 @@
 """SQLCipher's SQLite. Nothing else knows its module."""
 
+import contextlib
 import sqlite3
 from typing import Any
 
@@ -11,13 +12,12 @@ def connect(uri: str, key: str | None, **options: Any) -> sqlite3.Connection:
     """Return a connection to the file that `uri` names, by a key, which may be wrong; without one,
     to a file that is not encrypted."""
     connection: sqlite3.Connection = _sqlcipher().connect(uri, uri=True, **options)
-    try:
+    with contextlib.ExitStack() as failing:
+        failing.callback(connection.close)
         connection.execute("PRAGMA cipher_log_level = NONE")  # it writes to standard error
         if key is not None:
             connection.set_key(f"x'{key}'")  # type: ignore[attr-defined]  # in no statement, which might be traced
-    except Exception:
-        connection.close()
-        raise
+        failing.pop_all()
     return connection
 
 

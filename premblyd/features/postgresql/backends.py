@@ -1,12 +1,10 @@
 """What a feature adds to `premblyd/store/connections.py`, without the library that it needs."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.ground.errors import CannotStartError, StoreUnavailableError
+from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.store.backend import Backend
 
 
@@ -25,19 +23,12 @@ def backend(place: DatabaseAddress) -> Backend | None:
     return PostgresqlBackend(place)
 
 
-@contextlib.contextmanager
-def translated(to: type[StoreUnavailableError]) -> Iterator[None]:
-    """Turn a failure of PostgreSQL's into ours: see opening.py, which is looked for only now, as
-    what failed may have been what loaded it."""
-    try:
-        yield
-    except Exception:
-        opening = sys.modules.get("premblyd.features.postgresql.opening")
-        if opening is None:
-            raise
-        with opening.translated(to):
-            raise
+def as_ours(error: Exception, to: type[StoreUnavailableError]) -> PremblydError | None:
+    """Return the error of ours for a failure of PostgreSQL's: see opening.py. It is looked for
+    only now, as what failed may have been what loaded it."""
+    opening = sys.modules.get("premblyd.features.postgresql.opening")
+    return None if opening is None else opening.as_ours(error, to)
 
 
 BACKENDS = (backend,)
-TRANSLATIONS = (translated,)
+TRANSLATIONS = (as_ours,)

@@ -34,6 +34,7 @@ from premblyd.ground.errors import (
     LacksRightsError,
     NotGrantedError,
     OtherUserError,
+    PremblydError,
     StoreUnavailableError,
     StoreUnreadableError,
     without_frames,
@@ -333,15 +334,23 @@ def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Itera
     try:
         yield
     except (psycopg.Error, PeeweeException) as error:
-        cause = drivers_error(error)
-        if not isinstance(cause, psycopg.Error):
+        ours = as_ours(error, to)
+        if ours is None:
             raise
-        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-            raise NotGrantedError(_not_granted(cause)) from None
-        reason = plain(error)
-        if issubclass(to, StoreUnreadableError) and (refused := _OTHER_USER.search(reason)):
-            raise OtherUserError(reason, role=refused["role"]) from None
-        raise to(reason, says_all=reason.startswith((_UNREACHED, _REFUSED))) from None
+        raise ours from None
+
+
+def as_ours(error: Exception, to: type[StoreUnavailableError]) -> PremblydError | None:
+    """Return the error of ours for a failure; None: PostgreSQL has nothing to do with it."""
+    cause = drivers_error(error)
+    if not isinstance(cause, psycopg.Error):
+        return None
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return NotGrantedError(_not_granted(cause))
+    reason = plain(error)
+    if issubclass(to, StoreUnreadableError) and (refused := _OTHER_USER.search(reason)):
+        return OtherUserError(reason, role=refused["role"])
+    return to(reason, says_all=reason.startswith((_UNREACHED, _REFUSED)))
 
 
 def plain(error: BaseException) -> str:

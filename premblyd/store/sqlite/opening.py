@@ -153,13 +153,12 @@ class _Database(Database, SqliteDatabase):
         except NotOpenedError:
             _require_kind(self._path, self._key_path)
             raise _not_opened(self._path, self._key_path) from None
-        try:
+        with contextlib.ExitStack() as failing:
+            failing.callback(connection.close)
             self._add_conn_hooks(connection)  # type: ignore[attr-defined]
             if identity(self._path) != before:  # it would write the other's log
                 raise StoreUnavailableError("another file was put in its place just now")
-        except Exception:  # as Peewee's own does
-            connection.close()
-            raise
+            failing.pop_all()
         connection.text_factory = _text
         return connection
 
