@@ -16,15 +16,15 @@ none of those that it does not need:
     sample.yaml   its lines in the sample that `init` writes (cli/check.py)
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views;
                   IN_SQLITE, IN_POSTGRESQL: those that make triggers, in that engine's SQL. EXPIRED:
-                  those that delete what is over, by `now_ms`; COPIES: the table of what there is
-                  of copies; NEEDED: the condition on a delivery that has ended, but is needed still
-                  (features/keeping). GROUP: what queries `Due.group` of a delivery (queue/due.py)
-    shown.py      what people are told (record/told.py): TROUBLES, NOT_LATE, FAILURES, of what needs
+                  those that delete what has expired, by `now_ms`; COPIES: the table of the copies
+                  that there are; NEEDED: the condition on a delivery that has ended, but is still
+                  needed (features/keeping). GROUP: what queries `Due.group` (queue/due.py)
+    shown.py      what people see (record/told.py): TROUBLES, NOT_LATE, FAILURES, of what needs
                   an operator (record/troubles.py); PROMISES, KEYS, WARNINGS, REMINDERS, by `check`;
                   STATUS, by `status`; FAMILIES, by metrics; OF_EVENT, OF_QUEUED, OF_REPLAY, of one
                   event, of deliveries that were queued, and before (record/events.py); OF_DELIVERY,
-                  of one in `show`; AT_REST,
-                  IN_WORDS, of actions that begin nothing (record/standing.py)
+                  of one in `show`; AT_REST, IN_WORDS, of actions that begin nothing
+                  (record/standing.py)
     listing.py    LISTS, FILTERS, COLUMNS, INSTEAD: of lists; VETOES: what a replay leaves out
                   (record/listing.py). Apart from shown.py, which imports lists
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of

@@ -27,7 +27,7 @@ from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.procfs import process_start, runs
+from premblyd.ground.system import process_start, runs
 from premblyd.ground.telemetry import tell
 from premblyd.receive.listening import Listening, addresses_of
 

@@ -17,10 +17,10 @@ from typing import Self, TypeVar
 
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
+from premblyd.ground import logs
 from premblyd.ground.errors import ConfigError, PremblydError
-from premblyd.ground.logs import output
 from premblyd.ground.loops import SWITCH_S
-from premblyd.ground.systemd import ServiceManager, watchdog_interval_s
+from premblyd.ground.system import ServiceManager, watchdog_interval_s
 from premblyd.ground.telemetry import tell
 from premblyd.run.strays import Strays
 
@@ -157,7 +157,7 @@ async def _reload(asked: Signals, daemon: Daemon, manager: ServiceManager) -> No
         reread = await _beside_the_loop(daemon.read)
         settings = reread.made.settings
         log = settings.log
-        output.configure(log.format, log.level, references=settings.logs_references)
+        logs.configure(log.format, log.level, references=settings.logs_references)
         await daemon.reload(reread)
     except ConfigError as error:
         for problem in error.problems:

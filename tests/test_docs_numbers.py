@@ -55,7 +55,7 @@ PROMISED = [
     ("features.asking.client.ALLOWED_FAILURES", 5, "hooks", "After five failures in a row"),
     ("features.asking.client.FIRST_PAUSE_S", 10.0, "hooks", "nothing is asked for 10 s"),
     ("features.asking.client.MAX_PAUSE_S", 300.0, "hooks", "for up to five minutes"),
-    ("ground.logs.output.MAX_WAITING_BYTES", 4 * MIB, "monitoring", "When 4 MiB wait"),
+    ("ground.logs.MAX_WAITING_BYTES", 4 * MIB, "monitoring", "When 4 MiB wait"),
     ("prembly.bodies.MAX_VALUES", 250_000, "configuration", "more than 250,000 values"),
     ("ground.expressions.EXPRESSION_STEPS", 200_000, "configuration", "may take 200,000 steps"),
     ("ground.expressions.EVENT_STEPS", 300_000, "configuration", "may take 300,000 steps"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from premblyd.config.load import load_config
-from premblyd.features.encryption.encrypting import Encrypted, encrypt
+from premblyd.features.encryption.cli import Encrypted, encrypt_record
 from premblyd.ground import databases
 from premblyd.ground.databases import EncryptedFile, is_plain, key_of
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
@@ -163,7 +163,7 @@ def test_until_the_new_file_is_there_no_command_writes_into_the_old_one(
         replace(new, real)
 
     monkeypatch.setattr("os.replace", tries)
-    encrypt(place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing)
+    encrypt_record(place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing)
     assert [b"database is locked" in each for each in told] == [True]
     assert paused(place) == ["in-file", "in-log"]
 
@@ -204,7 +204,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
     return whether it had come to its end."""
     place = record_in(folder, is_encrypted=is_encrypted)
     wanted = new_key(folder) if is_encrypted else None
-    is_done = dies(step, lambda: encrypt(place, wanted, NOW_MS, nothing), CALLS)
+    is_done = dies(step, lambda: encrypt_record(place, wanted, NOW_MS, nothing), CALLS)
     next_key = databases.next_key(place.key_path)
     is_changing = next_key.exists()
     found = is_plain(place.path)
@@ -215,7 +215,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
     assert ("record encrypt`" in told) == (is_changing or found is True)
     if is_changing:
         assert f"was interrupted: there is {next_key}" in told
-    again = encrypt(place, None, NOW_MS, nothing)
+    again = encrypt_record(place, None, NOW_MS, nothing)
     assert paused(place) == ["in-file", "in-log"]
     assert is_plain(place.path) is False
     assert not next_key.exists()
@@ -258,7 +258,7 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     def refused(reason: str, kind: type[Exception], which: EncryptedFile, key: Any = None) -> None:
         with pytest.raises(kind, match=reason):
-            encrypt(which, key, NOW_MS, nothing)
+            encrypt_record(which, key, NOW_MS, nothing)
         assert [each.path.read_bytes() for each in (place, coded)] == before
         assert not any(beside(each.path, NEW).exists() for each in (place, coded))
         assert not databases.next_key(coded.key_path).exists()
@@ -297,7 +297,9 @@ def test_while_somebody_reads_the_record_nothing_is_changed(
         assert other.stdout is not None
         assert other.stdout.readline() == b"reads\n"
         with pytest.raises(TryAgainError, match="locked"):
-            encrypt(place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing)
+            encrypt_record(
+                place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing
+            )
         other.communicate()
     assert paused(place) == ["in-file", "in-log"]
 
@@ -306,11 +308,11 @@ def test_a_next_key_that_opens_nothing_is_removed_and_none_that_may_is(tmp_path:
     place = record_in(tmp_path / "x", is_encrypted=True)
     next_key = databases.next_key(place.key_path)
     next_key.write_text("no key")
-    assert encrypt(place, None, NOW_MS, nothing).dropped == next_key
+    assert encrypt_record(place, None, NOW_MS, nothing).dropped == next_key
     place.key_path.write_text("cd" * 32)
     next_key.write_text(OTHER)
     with pytest.raises(CannotStartError, match="does not open"):
-        encrypt(place, None, NOW_MS, nothing)
+        encrypt_record(place, None, NOW_MS, nothing)
     assert next_key.read_text() == OTHER
 
 
@@ -328,7 +330,7 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
         if wanted is None:
             os.chown(place.key_path, 0, 0)
             place.key_path.chmod(0o600)  # as in credentials/
-        encrypt(place, wanted, NOW_MS, nothing)
+        encrypt_record(place, wanted, NOW_MS, nothing)
         files = [path for path in place.path.parent.iterdir() if "premblyd" in path.name]
         assert {path.stat().st_uid for path in files} == {NOBODY}
         assert len(files) >= 3
@@ -336,7 +338,7 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
         assert paused(place) == ["in-file", "in-log"]
         if wanted is None:
             with pytest.raises(PremblydError, match="can't be replaced together"):
-                encrypt(place, new_key(tmp_path / "x"), NOW_MS, nothing)
+                encrypt_record(place, new_key(tmp_path / "x"), NOW_MS, nothing)
         assert os.geteuid() == os.getegid() == 0
 
 

@@ -45,9 +45,9 @@ LIBRARIES = {
     "prometheus_client": "features/watch/families.py",
     "click": "cli features",
     "rich": "cli features",
-    "structlog": "ground/logs",
+    "structlog": "ground/logs.py",
     "pydantic": "config features",
-    "yaml": "config/yamltext.py",
+    "yaml": "config/load.py",
     "jmespath": "ground/expressions.py",
 }
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.ground.logs import output
-from premblyd.ground.logs.output import LineWriter
+from premblyd.ground import logs
+from premblyd.ground.logs import LineWriter
 
 
 def dropped(count: int) -> bytes:
@@ -49,7 +49,7 @@ def test_lines_come_in_order_and_whole() -> None:
 
 def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_missing_is_told() -> None:
     line = b"x" * 999 + b"\n"
-    count = 2 * output.MAX_WAITING_BYTES // len(line)
+    count = 2 * logs.MAX_WAITING_BYTES // len(line)
     with pipe() as (reader, _, writer):
         for _ in range(count):
             writer.write(line)
@@ -64,7 +64,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_missing_is_told() 
 
 def test_what_is_missing_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LineWriter, "_run", lambda _: None)  # taken by hand below
-    monkeypatch.setattr(output, "MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr(logs, "MAX_WAITING_BYTES", 10)
     with pipe() as (_, __, writer):
         for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
             writer.write(line)
@@ -75,7 +75,7 @@ def test_what_is_missing_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "RETRY_S", 0.01)
+    monkeypatch.setattr(logs, "RETRY_S", 0.01)
     reader, end = os.pipe()
     full = os.open("/dev/full", os.O_WRONLY)
     writer = LineWriter(full, dropped)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premblyd.ground.logs import output
+from premblyd.ground import logs
 from premblyd.ground.privacy import DROPPED_LOG_KEYS
 from tests.support.logs import FOREIGN, logging_as_before
 from tests.support.rows import for_each
@@ -33,14 +33,14 @@ def set_up() -> Iterator[None]:
 def lines(write: Callable[[], object], level: str = "debug") -> list[dict[str, Any]]:
     """Return the JSON lines that `write` logs."""
     stream = StringIO()
-    output.configure("json", level, stream)
+    logs.configure("json", level, stream)
     write()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_json_is_one_object_a_line() -> None:
     def write() -> None:
-        log = output.get_logger(endpoint="prembly")
+        log = logs.get_logger(endpoint="prembly")
         log.info("webhook.received", event_id=17, reference="a\nb")
         log.warning("webhook.rejected")
 
@@ -56,21 +56,21 @@ def test_the_journal_gets_the_priority(tmp_path: Path, monkeypatch: pytest.Monke
     with (tmp_path / "journal").open("w+") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        output.configure("auto", "info", stream)
-        output.get_logger().warning("webhook.rejected")
+        logs.configure("auto", "info", stream)
+        logs.get_logger().warning("webhook.rejected")
         written = wait_until((tmp_path / "journal").read_text)
     assert written[:3] == "<4>"
     assert json.loads(written[3:])["event"] == "webhook.rejected"
 
 
 @for_each("log_format", ["json", "console"])
-def test_secret_keys_are_redacted_whatever_they_hold(log_format: output.Format) -> None:
+def test_secret_keys_are_redacted_whatever_they_hold(log_format: logs.Format) -> None:
     stream = StringIO()
-    output.configure(log_format, "info", stream)
+    logs.configure(log_format, "info", stream)
     forbidden = {"body", "signature", "token", "session_id", "output", "bvn", "nin", "user_ref"}
     assert forbidden <= DROPPED_LOG_KEYS
     for value in ("hush", b"hush", ["hush"], {"a": "hush"}, ValueError("hush")):
-        output.get_logger().info("x", **dict.fromkeys(sorted(DROPPED_LOG_KEYS), value))
+        logs.get_logger().info("x", **dict.fromkeys(sorted(DROPPED_LOG_KEYS), value))
     assert "hush" not in stream.getvalue()
     assert stream.getvalue().count("[redacted]") == 5 * len(DROPPED_LOG_KEYS)
 
@@ -79,7 +79,7 @@ def test_secret_keys_are_redacted_whatever_they_hold(log_format: output.Format) 
 @example("9876543210", "x")
 def test_a_run_of_ten_digits_or_more_is_redacted(text: str, between: str) -> None:
     def write() -> None:
-        output.get_logger().info("x", error=f"{text}{between}{ELEVEN}{between}{text}")
+        logs.get_logger().info("x", error=f"{text}{between}{ELEVEN}{between}{text}")
 
     (line,) = lines(write)
     runs = "".join(c if c.isdigit() else " " for c in line["error"]).split()
@@ -95,7 +95,7 @@ def test_what_premblyd_made_and_shorter_numbers_are_no_persons_number() -> None:
         "reference": f"0000000a-0000-4000-8000-a{ELEVEN}",
         "detail": f"{ELEVEN[:9]} {ELEVEN[:4]}-{ELEVEN[4:]}",
     }
-    (line,) = lines(lambda: output.get_logger().info("x", **own, error=ELEVEN))
+    (line,) = lines(lambda: logs.get_logger().info("x", **own, error=ELEVEN))
     assert own.items() - {("detail", own["detail"])} <= line.items()
     assert line["error"] == "[redacted]"
 
@@ -103,7 +103,7 @@ def test_what_premblyd_made_and_shorter_numbers_are_no_persons_number() -> None:
 @for_each("number", [ELEVEN, "٢٢٢١٢٣٤٥٦٧٨", "２２２１２３４５６７８"])
 def test_a_long_number_is_redacted_in_any_script_and_place(number: str) -> None:
     def write() -> None:
-        output.get_logger().info(f"x {number}", error=f"no {number}", reference=f"nin-{number}")
+        logs.get_logger().info(f"x {number}", error=f"no {number}", reference=f"nin-{number}")
 
     (line,) = lines(write)
     told = (line["event"], line["error"], line["reference"])
@@ -144,9 +144,9 @@ def test_finished_text_of_another_library_is_left_out() -> None:
 
 UNEXPECTED = """
 import asyncio, ctypes, gc, sys, threading, warnings
-from premblyd.ground.logs import lines, output
-output.configure("json", "info")
-lines.report_the_unexpected(output.write)
+from premblyd.ground import logs
+logs.configure("json", "info")
+logs.report_the_unexpected(logs.write)
 class Odd:
     def __del__(self):
         raise ValueError("hush")
@@ -191,7 +191,7 @@ def test_the_exception_of_a_lost_task_or_a_callback_or_as_a_value_is_not_quoted(
     called, lost = lines(lambda: asyncio.run(main()), "info")
     assert called["text"].startswith("Exception in callback")
     assert lost["text"] == "Task exception was never retrieved"
-    (line,) = lines(lambda: output.get_logger().info("x", error=ValueError("hush")))
+    (line,) = lines(lambda: logs.get_logger().info("x", error=ValueError("hush")))
     assert (called["exception"], lost["exception"], line["error"]) == (
         *("ValueError", "ValueError"),
         "<ValueError>",
@@ -212,14 +212,14 @@ def _fail() -> None:
 
 
 @for_each("log_format", ["json", "console"])
-def test_an_exception_is_its_type_and_frames_but_never_its_text(log_format: output.Format) -> None:
+def test_an_exception_is_its_type_and_frames_but_never_its_text(log_format: logs.Format) -> None:
     stream = StringIO()
-    output.configure(log_format, "info", stream)
+    logs.configure(log_format, "info", stream)
     try:
         _fail()
     except KeyError as error:
-        output.get_logger().exception("worker.failed")
-        output.get_logger().error("worker.failed", exc_info=error)
+        logs.get_logger().exception("worker.failed")
+        logs.get_logger().error("worker.failed", exc_info=error)
         logging.getLogger("tornado.application").error("Uncaught %s", "hush", exc_info=True)
     written = stream.getvalue()
     assert "hush" not in written

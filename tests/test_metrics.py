@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from premblyd.features.watch.counting import Counts, Histogram
-from premblyd.features.watch.exporter import Exporter
+from premblyd.features.watch.daemon import Exporter
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
 from premblyd.queue.rejections import REASONS, ConnectionFault

@@ -11,7 +11,7 @@ from premblyd import presence
 from premblyd.config import load
 from premblyd.config.models import Config
 from premblyd.features.postgresql.settings import Server
-from premblyd.ground import procfs
+from premblyd.ground import system
 from premblyd.presence import Presence
 from premblyd.receive.listening import Listening
 from tests.support.configuration import configuration
@@ -137,6 +137,6 @@ def test_a_link_that_somebody_made_before_is_not_followed(
 
 def test_a_daemon_that_is_hidden_is_known_by_its_number() -> None:
     """In a sandbox /proc shows no process that may not be looked into."""
-    assert procfs.runs(os.getpid(), procfs.process_start(os.getpid()) or 0)
-    assert not procfs.runs(os.getpid(), 1)
-    assert not procfs.runs(2**22 + 1, 1)  # above the kernel's highest number
+    assert system.runs(os.getpid(), system.process_start(os.getpid()) or 0)
+    assert not system.runs(os.getpid(), 1)
+    assert not system.runs(2**22 + 1, 1)  # above the kernel's highest number

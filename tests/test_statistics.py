@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from premblyd.features.statistics import statistics
-from premblyd.features.statistics.rollups import hour_of
+from premblyd.features.statistics.hooks import hour_of
 from premblyd.features.statistics.statistics import ActionFigures
 from premblyd.ground.times import HOUR_MS
 from premblyd.store.engine import Database

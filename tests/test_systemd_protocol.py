@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ground import systemd
+from premblyd.ground import system
 from tests.support.daemon import Premblyd
 from tests.support.database import away
 from tests.support.requests import request
@@ -22,8 +22,8 @@ from tests.support.sockets import HAND_OVER, handed_over
 from tests.support.webhooks import PATH, signed
 
 SHOW = """
-from premblyd.ground import systemd
-for one in systemd.listen_sockets():
+from premblyd.ground import system
+for one in system.listen_sockets():
     name = one.getsockname()
     print(name if isinstance(name, str) else name[1], one.getblocking(), one.get_inheritable())
 """
@@ -39,7 +39,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 def notify(*lines: str, address: str | None) -> None:
     environ = {} if address is None else {"NOTIFY_SOCKET": address}
-    with closing(systemd.ServiceManager(environ)) as service_manager:
+    with closing(system.ServiceManager(environ)) as service_manager:
         service_manager.notify(*lines)
 
 
@@ -59,7 +59,7 @@ def test_lines_reach_the_manager_as_one_datagram_also_in_the_abstract_namespace(
 def test_who_does_not_listen_is_not_waited_for(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(systemd, "SEND_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(system, "SEND_TIMEOUT_S", 0.01)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.setblocking(False)
         with suppress(BlockingIOError):
@@ -72,7 +72,7 @@ def test_without_free_descriptors_the_manager_still_hears(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ = {"NOTIFY_SOCKET": manager.getsockname()}
-    with closing(systemd.ServiceManager(environ)) as service_manager:
+    with closing(system.ServiceManager(environ)) as service_manager:
         monkeypatch.setattr(socket, "socket", lambda *_: 1 / 0)
         service_manager.notify("WATCHDOG=1")
     assert manager.recv(4096) == b"WATCHDOG=1"
@@ -89,7 +89,7 @@ def test_without_free_descriptors_the_manager_still_hears(
     ],
 )
 def test_the_watchdog_is_fed_twice_in_its_time(environ: dict[str, str], interval_s: Any) -> None:
-    assert systemd.watchdog_interval_s(environ) == interval_s
+    assert system.watchdog_interval_s(environ) == interval_s
 
 
 @pytest.mark.process
@@ -104,15 +104,15 @@ def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: i
 
 @for_each("count", ["-1", "", "1.5", "1001", "9" * 5000, "²"])
 def test_an_odd_number_of_sockets_is_refused(count: str) -> None:
-    with pytest.raises(systemd.PassedSocketError, match="LISTEN_FDS should be"):
-        systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
+    with pytest.raises(system.PassedSocketError, match="LISTEN_FDS should be"):
+        system.listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
 
 
 def test_sockets_of_another_process_or_none_are_not_taken() -> None:
     for pid in ("", "x", "0", "9" * 5000):
-        assert systemd.listen_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "x"}) == []
+        assert system.listen_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "x"}) == []
     for environ in ({}, {"LISTEN_FDS": "0"}):
-        assert systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), **environ}) == []
+        assert system.listen_sockets({"LISTEN_PID": str(os.getpid()), **environ}) == []
 
 
 def bound(kind: socket.SocketKind) -> socket.socket:

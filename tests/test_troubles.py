@@ -10,7 +10,7 @@ import pytest
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.features.asking.settings import PremblyApi
-from premblyd.features.postgresql import hostlist
+from premblyd.features.postgresql import shown
 from premblyd.ground.times import HOUR_MS
 from premblyd.queue.heartbeat import reconciled
 from premblyd.queue.register import Hosts
@@ -163,7 +163,7 @@ def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = ? WHERE name = 'b'", NOW_MS)
     [item] = found(record)
     assert (item.kind, item.subject) == ("host", "b")
-    assert store.call(hostlist.forget("ada", "b", NOW_MS))
+    assert store.call(shown.forget("ada", "b", NOW_MS))
     assert found(record) == []
 
 

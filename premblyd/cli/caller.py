@@ -30,8 +30,6 @@ CONFIG_VARIABLE = "PREMBLYD_CONFIG"
 AS_SERVICE = "PREMBLYD_AS_SERVICE"  # in the environment of a check that root has the service do
 _CONFIG = "premblyd.config"
 _TYPED = re.compile(rf"(^|; |sudo (?:-u \S+ )?){NAME} (\S+)")
-# What reads no configuration, and what is named as being at work.
-_WITHOUT_CONFIG = frozenset({"init", "keygen", "move"})
 
 
 class _Stream(io.FileIO):
@@ -74,7 +72,7 @@ def wait_for_reader_to_leave(timeout_s: float) -> bool:
     """Return whether the reader of standard output has left; wait so long for that."""
     descriptor = sys.stdout.fileno()
     watch = select.poll()
-    watch.register(descriptor, 0)  # that a pipe has no reader any more is told all the same
+    watch.register(descriptor, 0)  # a pipe without a reader is reported all the same
     return any(event & select.POLLERR for _, event in watch.poll(timeout_s * 1000))
 
 
@@ -107,8 +105,8 @@ def command_as_called(command: str) -> str:
 
     def typed(found: re.Match[str]) -> str:
         before, which = found.groups()
-        names_it = which not in _WITHOUT_CONFIG
-        config = _config_typed(by_sudo=before.startswith("sudo")) if names_it else ""
+        reads_it = which != "init"
+        config = _config_typed(by_sudo=before.startswith("sudo")) if reads_it else ""
         return f"{before}{name()} {config}{which}"
 
     return _TYPED.sub(typed, command)

@@ -225,7 +225,7 @@ def _narrowed(action: Action) -> str:
 
 def _running(settings: Config, config_path: Path) -> tuple[Presence | None, bool, str]:
     """Return the daemon that runs on the configuration's database, or with the configuration on
-    another; whether that is known; and a line that tells of it."""
+    another; whether that is known; and a line about it."""
     try:
         daemon = presence.find(settings.database, config_path)
         other = None if daemon else presence.find_configured(config_path)

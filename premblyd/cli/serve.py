@@ -9,7 +9,7 @@ import click
 
 from premblyd.cli import config_option
 from premblyd.ground.errors import ConfigError, PremblydError
-from premblyd.ground.procfs import hide_this_process
+from premblyd.ground.system import hide_this_process
 
 
 @click.command()
@@ -24,11 +24,11 @@ def serve(config_path: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, held)
     hide_this_process()
     from premblyd.config.load import load_config
-    from premblyd.ground.logs import lines, output
+    from premblyd.ground import logs
     from premblyd.ground.telemetry import tell
 
-    output.configure("auto", "info")  # until the configuration is known
-    lines.report_the_unexpected(output.write)
+    logs.configure("auto", "info")  # until the configuration is known
+    logs.report_the_unexpected(logs.write)
     try:
         try:
             settings = load_config(config_path)
@@ -41,12 +41,12 @@ def serve(config_path: Path) -> None:
             )
             raise
         log = settings.log
-        output.configure(log.format, log.level, references=settings.logs_references)
+        logs.configure(log.format, log.level, references=settings.logs_references)
         os.umask(0o027)  # files for the owner and the auditors' group alone
         from premblyd import process
 
         asyncio.run(process.serve(settings, config_path))
     except PremblydError as error:
-        if not output.write_text(f"{error}"):
+        if not logs.write_text(f"{error}"):
             raise
         raise SystemExit(error.exit_code) from None

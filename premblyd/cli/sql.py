@@ -84,7 +84,7 @@ def sql(
 
 @contextlib.contextmanager
 def _ended_after(record: Database, seconds: int) -> Iterator[None]:
-    """End what the connection does after so long."""
+    """Stop the query after so many seconds."""
     is_over = threading.Event()
     interrupt = record.interrupter()
 

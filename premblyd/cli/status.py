@@ -29,7 +29,7 @@ HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 
 @dataclass(frozen=True, slots=True)
 class _Daemon:
-    """What is seen of the daemon that runs here, and a line that tells of it. `health`: what its
+    """What is seen of the daemon that runs here, and a line about it. `health`: what its
     health check says, see `Situation`."""
 
     line: str = ""

@@ -73,7 +73,7 @@ class Routing:
         return self._of_word(self._word(code))
 
     def _word(self, code: str | None) -> str:
-        """Return by which word or code `response_codes` may list `code`, beside `*`."""
+        """Return the word or code under which `response_codes` may list `code`, beside `*`."""
         if code is None:
             return MISSING
         return code if code in self.named_codes else DEFAULT

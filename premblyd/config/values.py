@@ -45,7 +45,7 @@ _MAX_DURATION_MS = 366 * 86_400_000
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What stands for a key that has not been put in yet.
 PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
-DISK_PERCENT = 90  # of the database's disk: if so much is used, that is told
+DISK_PERCENT = 90  # of the database's disk: if more is used, it is a trouble
 
 
 def duration_ms(text: Any) -> int:

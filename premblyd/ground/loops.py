@@ -76,7 +76,7 @@ async def repeat(
     The first one is after `first_s`; none waits once `wake` is set.
 
     After a round without the database, which the writer has logged, pause. After one that fails
-    otherwise too, if `failed` tells of it (a log event's name, or a function): webhooks go on
+    otherwise too, if there is a `failed` for it (a log event's name, or a function): webhooks go on
     coming. Else it is raised.
     """
     wake = wake or asyncio.Event()

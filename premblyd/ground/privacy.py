@@ -57,7 +57,7 @@ TYPE_WORDS = VOCABULARY | frozenset(
 
 # --- What is stored -----------------------------------------------------------------------
 
-# Headers of a webhook that are stored. Who sent it, by which way, and what the body is; no place
+# Headers of a webhook that are stored: who sent it, which way it came, what the body is; no place
 # where a credential or a person's data is put.
 KEPT_HEADERS = frozenset(
     "accept accept-encoding accept-language content-encoding content-language content-length"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from premblyd.feature import added
-from premblyd.ground.logs import output
-from premblyd.ground.logs.lines import Level
+from premblyd.ground import logs
+from premblyd.ground.logs import Level
 
 # Each event of the log, its level and its fields, in the order in which a line has them. One with
 # `?` is left out while it is None. A `cause` is an exception: the log shows its type and the lines
@@ -111,7 +111,7 @@ def _log(event: str, fields: Mapping[str, Any]) -> None:
             line[name] = value
     if cause := line.pop("cause", None):
         line["exc_info"] = cause
-    output.write("info" if _is_expected(event, fields) else row.level, event, line)
+    logs.write("info" if _is_expected(event, fields) else row.level, event, line)
 
 
 def _is_expected(event: str, fields: Mapping[str, Any]) -> bool:

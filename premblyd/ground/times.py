@@ -115,10 +115,10 @@ class _Sample(NamedTuple):
 
 
 class SharedClock(Clock):
-    """The database's clock, by which all hosts go: it is read now and then, and advances steadily
+    """The database's clock, which all hosts use: it is read now and then, and advances steadily
     between. Nobody sets it by setting this machine's."""
 
-    SAMPLES = 8  # of which the one counts that was read fastest
+    SAMPLES = 8  # the one counts that was read fastest
     STEP_MS = 1_000  # further off: the clock itself was set, or another server has taken over
 
     def __init__(self) -> None:

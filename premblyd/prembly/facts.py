@@ -1,4 +1,4 @@
-"""A fact that is told twice and differently is no fact: what a body states, in all places, of
+"""A fact that is stated twice and differently is no fact: what a body states, in all places, of
 whether a person is verified.
 
 A body is called verified only when every place that speaks of it fits. What does not is its doubt.

@@ -40,7 +40,7 @@ class Standing(StrEnum):
 
 
 SETTLING = (Standing.RESULT, Standing.CODE)
-# Prembly is asked once of what is told already.
+# Prembly is asked once for what is known already.
 ASKED_ONCE = (Standing.CODE, Standing.DOUBTED)
 # What was sent before the result: whatever ran for it, did not run for the result.
 BEFORE_RESULT = (Standing.LATER, Standing.WALLET)

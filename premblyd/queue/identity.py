@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from premblyd import __version__
-from premblyd.ground.procfs import process_start
+from premblyd.ground.system import process_start
 from premblyd.queue.heartbeat import machine_start
 
 

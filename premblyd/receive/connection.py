@@ -157,7 +157,7 @@ class Stream(IOStream):
         return super().write(data)
 
     def close(self, exc_info: Any = False) -> None:
-        """Close. A client is told before that its head is too large, or the line before a chunk of
+        """Close. First answer a client that its head is too large, or the line before a chunk of
         its body."""
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
             is_head = self._reads_head

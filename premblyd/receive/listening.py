@@ -18,7 +18,7 @@ from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from premblyd.config.values import Listen
-from premblyd.ground import procfs, systemd
+from premblyd.ground import system
 from premblyd.ground.errors import CannotStartError, PremblydError
 from premblyd.ground.telemetry import tell
 
@@ -134,8 +134,8 @@ def listen(where: Listen) -> Listening:
     """Take the sockets that systemd passed; without any, listen at `where`. Raise PremblydError
     when that can't be done. For webhooks alone: what systemd passes is theirs."""
     try:
-        passed = systemd.listen_sockets()
-    except systemd.PassedSocketError as error:
+        passed = system.listen_sockets()
+    except system.PassedSocketError as error:
         raise CannotStartError(
             f"Can't listen on the sockets that systemd passed: {error}"
         ) from None
@@ -157,7 +157,8 @@ def listen_at(where: Listen) -> Listening:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "in use"
         if getattr(error, "errno", None) == errno.EADDRINUSE:
-            reason = f"{reason}{_by_whom(where)}"
+            ports = "-lxp" if where.unix_path else "-ltnp"
+            reason = f"{reason}; `sudo ss {ports}` shows which program"
         lasting = getattr(error, "errno", None) in _LASTING
         kind = CannotStartError if lasting else PremblydError
         raise kind(f"Can't listen on {where}: {reason}") from None
@@ -172,14 +173,6 @@ def why_not(where: Listen) -> str | None:
         except PremblydError as error:
             return str(error)
     return None
-
-
-def _by_whom(where: Listen) -> str:
-    """Return who has taken a place, as far as this user may see it, or else how to find out."""
-    if where.unix_path:
-        return "; `sudo ss -lxp` shows which program"
-    holder = procfs.listener(where.port)
-    return f" by {holder}" if holder else "; `sudo ss -ltnp` shows which program"
 
 
 def _refuse_live_socket(path: Path) -> None:

@@ -21,9 +21,9 @@ NOT_STORED = "0" * 32  # in place of the key of an event, or of all that count a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """One run of a hook: what it is told, and by `permit`, whether it may start and go on.
+    """One run of a hook: what it gets, and `permit`: whether it may start and go on.
 
-    `action`: whose hook it is; an alert's is its own. `id`: the same each time the same is told.
+    `action`: the one with the hook; an alert's is its own. `id`: the same each time for the same.
     `environment`: what a process has of it; None is
     empty. `webhook`: what it is about, with the number and key of its event; None: no webhook.
     `vouched`: by the words of all gates, which facts each vouches for; None: it was not asked.

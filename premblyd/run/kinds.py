@@ -20,8 +20,8 @@ class Runner(Protocol[H_contra]):
     """Runs the hooks of one kind, or of kinds that are alike. The daemon has one of each."""
 
     def __init__(self, children: Children) -> None:
-        """Make the runner. What processes it starts are to be known in `children`; of which actions
-        it takes nothing for a while, its `halts` are to be told."""
+        """Make the runner. It makes the processes that it starts known in `children`, and says in
+        its `halts` which actions it takes nothing of for a while."""
 
     def configure(self, settings: Config) -> None:
         """Use these settings from the next run on. What stays running for an action whose hook is
@@ -58,7 +58,7 @@ class Runners:
     def __init__(
         self, by_kind: Mapping[type[Hook], Runner[Any]], halts: Halts | None = None
     ) -> None:
-        """`halts`: by which the runners say what they take nothing of."""
+        """`halts`: where the runners say which actions they take nothing of."""
         self.halts = halts or Halts()
         self._by_kind = by_kind
         self._all = set(by_kind.values())

@@ -181,8 +181,8 @@ MARK = (
 
 
 class Mark(NamedTuple):
-    """By which a hook's process, and what it starts, is told from all others: what its environment
-    has for the names in `MARK`, where it has them."""
+    """What tells a hook's process, and what it starts, from all others: what its environment has
+    for the names in `MARK`."""
 
     worker: str  # another daemon may run a hook for the same event, delivery and attempt
     event_key: str = ""
@@ -201,7 +201,7 @@ class Children:
     """The numbers of the processes that the daemon itself started and waits for, so that `Strays`
     neither kills nor reaps them, and their marks, so that it spares what they have started.
 
-    `halts`: of which actions no process takes anything.
+    `halts`: the actions that no process takes anything of.
 
     Any thread may start a process. Both are counted, not kept in a set: once a process was
     waited for, the kernel may give its number to another before the first is forgotten here.

@@ -33,8 +33,8 @@ def command_line(hook: ShellHook | CommandHook) -> list[str]:
 def environment(
     hook: ProcessHook, about: Mapping[str, object], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the hook's whole environment: a few of the daemon's variables, what it is told
-    `about` and its own. Names are never taken from the event (httpoxy)."""
+    """Return the hook's whole environment: a few of the daemon's variables, those `about` the event
+    and its own. Names are never taken from the event (httpoxy)."""
     return {
         "PATH": DEFAULT_PATH,
         **{name: environ[name] for name in INHERITED if name in environ},

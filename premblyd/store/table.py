@@ -41,6 +41,6 @@ class Table(_Described):
 
 
 class RollUp(_Described):
-    """A table of counts, kept in the transactions that make what they count: see rollups.py."""
+    """A table of counts, kept in the transactions that make what they count."""
 
     kept = Kept.PERMANENT

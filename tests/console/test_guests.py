@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from tornado.iostream import IOStream
 
-from premblyd.features.console.strangers import FEWEST, Guests
+from premblyd.features.console.access import FEWEST, Guests
 
 LIMIT = 40
 OWN, OTHER = "192.0.2.1", "192.0.2.2"

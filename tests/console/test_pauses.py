@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from premblyd.features.pause.operating import MAX_REASON
+from premblyd.features.pause.pauses import MAX_REASON
 from tests.support.configuration import shell
 from tests.support.console import CONSOLE, Browser, opened
 from tests.support.daemon import Premblyd

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.config.values import listen
-from premblyd.features.console import strangers
+from premblyd.features.console import access
 from premblyd.features.console.settings import Console
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
@@ -84,9 +84,9 @@ def test_the_record_has_who_signed_in_and_no_token(fresh: Premblyd) -> None:
 def test_own_names_are_localhost_addresses_and_the_public_one() -> None:
     settings = Console(listen="ops.internal:8081", url="https://premblyd.example.com")
     names = ["localhost:1", "127.0.0.1:8081", "[::1]:8081", "10.0.0.7", "ops.internal:8081"]
-    assert all(strangers.is_own_host(name, settings) for name in [*names, "premblyd.example.com"])
+    assert all(access.is_own_host(name, settings) for name in [*names, "premblyd.example.com"])
     for other in ("example.com", "a]:b[", "localhost.evil.example", "evil.example:8081"):
-        assert not strangers.is_own_host(other, settings), other
+        assert not access.is_own_host(other, settings), other
     assert Console().listen == listen("127.0.0.1:8081")
 
 

@@ -17,7 +17,7 @@ from tests.support.forking import Forked
 # What a command calls when it begins to change something, or to write.
 WORK = {
     "backup": ("premblyd.features.backup.copying", "back_up"),
-    "encrypt": ("premblyd.features.encryption.encrypting", "encrypt"),
+    "encrypt": ("premblyd.features.encryption.cli", "encrypt_record"),
     "erase": ("premblyd.features.keeping.erasing", "erase"),
     "prune": ("premblyd.features.keeping.cli_prune", "_remove"),
     "restore": ("premblyd.features.backup.restoring", "taken_in"),

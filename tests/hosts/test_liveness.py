@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from premblyd.features.postgresql.liveness import Liveness, Observation, SharedTime
+from premblyd.features.postgresql.membership import Liveness, Observation, SharedTime
 from premblyd.ground.times import SharedClock
 from premblyd.queue.register import Sighting
 

@@ -18,7 +18,7 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
 from premblyd.features.postgresql import engine, membership, opening, schema, transaction
-from premblyd.features.postgresql.pieces import Pieces
+from premblyd.features.postgresql.transaction import Pieces
 from premblyd.ground.errors import PremblydError
 from premblyd.queue import identity
 from premblyd.receive.server import Receiver

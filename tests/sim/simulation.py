@@ -26,7 +26,7 @@ from premblyd.features.asking.settings import PENDING
 from premblyd.features.keeping import erasing, holds
 from premblyd.features.keeping.erasing import HeldError
 from premblyd.features.keeping.persons import Named
-from premblyd.features.pause import operating
+from premblyd.features.pause import pauses
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import telemetry
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
@@ -62,7 +62,7 @@ OWN_FAULTS = {
 POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
-    "premblyd.features.pause.pauses.LOOK_AGAIN_S": 60.0,
+    "premblyd.features.pause.daemon.LOOK_AGAIN_S": 60.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
     "premblyd.features.watch.troublewatch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
@@ -556,7 +556,7 @@ class Simulation:
             name = rng.choice([*self.model.actions])
             match rng.randrange(5):
                 case 0 if name not in self.model.paused:
-                    database.transact(operating.pause("ada", name, now_ms, None, None))
+                    database.transact(pauses.pause("ada", name, now_ms, None, None))
                     self.model.paused[name] = self.time.now_s
                     self.tell(f"{name} is paused")
                 case 0 | 1:
@@ -581,7 +581,7 @@ class Simulation:
                         self.tell(f"{person.user_ref} is on hold", person.reference)
 
     def _resume(self, database: Any, name: str) -> None:
-        database.transact(operating.resume("ada", name, database.now_ms()))
+        database.transact(pauses.resume("ada", name, database.now_ms()))
         self.model.calm_since_s = self.time.now_s
         if self.model.paused.pop(name, None) is not None:
             self.tell(f"{name} goes on")

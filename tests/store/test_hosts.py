@@ -2,7 +2,7 @@
 
 import pytest
 
-from premblyd.features.postgresql import hostlist
+from premblyd.features.postgresql import shown
 from premblyd.ground.errors import OtherRecordError
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.identity import Predecessor
@@ -155,7 +155,7 @@ def state_after(store: Store, now_ms: int) -> object:
 
 
 def forget(store: Store, name: str) -> bool:
-    return store.call(hostlist.forget("ada", name, YEAR_LATER_MS), alone=True)
+    return store.call(shown.forget("ada", name, YEAR_LATER_MS), alone=True)
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from premblyd.features.keeping import personrows
-from premblyd.features.pause import operating
-from premblyd.features.pause.pauses import KEPT_MS, PauseLog
+from premblyd.features.pause import pauses
+from premblyd.features.pause.daemon import KEPT_MS, PauseLog
 from premblyd.features.pause.shown import PAUSED_MS
 from premblyd.features.statistics import statistics
 from premblyd.features.turns.settings import Then
@@ -40,11 +40,11 @@ PAUSED = "SELECT action, since_ms, until_ms, reason FROM pause ORDER BY action"
 
 def pause(store: Store, name: str, until_ms: int | None = None, **more: Any) -> None:
     how = {"now_ms": NOW_MS, "reason": None} | more
-    store.call(operating.pause("ops", name, how["now_ms"], until_ms, how["reason"]))
+    store.call(pauses.pause("ops", name, how["now_ms"], until_ms, how["reason"]))
 
 
 def resume(store: Store, name: str, now_ms: int = NOW_MS) -> bool:
-    return store.call(operating.resume("ops", name, now_ms))
+    return store.call(pauses.resume("ops", name, now_ms))
 
 
 def test_what_is_paused_waits_at_no_cost_and_runs_in_its_order_when_it_is_resumed(

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from premblyd.features.statistics import rollups
-from premblyd.features.statistics.rollups import hour_of, rolled_code
+from premblyd.features.statistics import hooks
+from premblyd.features.statistics.hooks import hour_of, rolled_code
 from premblyd.features.statistics.tables import BUCKET
 from premblyd.ground.times import HOUR_MS
 from premblyd.record.operating import Operator
@@ -99,7 +99,7 @@ def test_a_bucket_is_the_least_that_holds_the_duration() -> None:
     bounds = sorted({*(1 << power for power in range(36)), *(3 << power for power in range(34))})
     for lower, upper in pairwise(bounds):
         assert [bucket_ms(lower), bucket_ms(lower + 1), bucket_ms(upper)] == [lower, upper, upper]
-        assert rollups.lower_bound_ms(upper) == lower
+        assert hooks.lower_bound_ms(upper) == lower
     assert bucket_ms(0) == bucket_ms(-5) == 1
 
 

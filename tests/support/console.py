@@ -35,11 +35,6 @@ class Page:
     def location(self) -> str:
         return self.headers["Location"]
 
-    @property
-    def took_ms(self) -> float:
-        """How long the server worked on it."""
-        return float(self.headers["Server-Timing"].rpartition("=")[2])
-
 
 class Browser:
     """A browser: it keeps cookies and sends forms with their hidden fields."""

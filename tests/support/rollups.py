@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from premblyd.features.statistics.rollups import rolled_code, rolled_type
+from premblyd.features.statistics.hooks import rolled_code, rolled_type
 from premblyd.features.statistics.tables import BUCKET
 
 EVENTS = """

@@ -34,9 +34,8 @@ from premblyd.features.asking.days import Day
 from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import Absent, Fate, Reconciliation
 from premblyd.features.asking.settings import may_ask
-from premblyd.ground import times
+from premblyd.ground import logs, times
 from premblyd.ground.errors import NotAllowedToAskError, PremblydError
-from premblyd.ground.logs import output
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.store.engine import Database
@@ -263,7 +262,7 @@ def reconcile(
     windows: list[Window | None] = [None]
     if file is None:
         windows = [*_windows(database, since, until, typed, clock.now_ms())]
-    output.configure("auto", "critical")  # what went wrong is told in this command's words
+    logs.configure("auto", "critical")  # what went wrong is told in this command's words
     found: list[tuple[Reconciliation, Day | None]] = []
     for window in windows:
         work = Reconciliation(

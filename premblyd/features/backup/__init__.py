@@ -6,14 +6,14 @@ COMMANDS = (
     Command(
         "record backup",
         "Keep",
-        "premblyd.features.backup.cli_backup",
+        "premblyd.features.backup.cli",
         "Copy the record into a folder, while the daemon runs.",
         interrupted="No copy was made. Run the same command again.",
     ),
     Command(
         "record restore",
         "Keep",
-        "premblyd.features.backup.cli_restore",
+        "premblyd.features.backup.cli",
         "Put a copy in the place of the database.",
         interrupted="Run the same command again.",
     ),

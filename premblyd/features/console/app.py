@@ -12,10 +12,10 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd.config.models import Config
 from premblyd.feature import added, installed
-from premblyd.features.console import actions, deliveries, lists, overview, signin
+from premblyd.features.console import deliveries, lists, overview, signin
+from premblyd.features.console.access import Guests
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
-from premblyd.features.console.strangers import Guests
 from premblyd.ground.databases import file_of
 from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.receive.listening import Listening
@@ -143,7 +143,7 @@ def _application(services: Services) -> Application:
         (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
         (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
         (rf"/rejections{form}", lists.Rejections),
-        (r"/actions(?:\.json)?", actions.Actions),
+        (r"/actions(?:\.json)?", overview.Actions),
         (rf"/operators{form}", lists.Operators),
         (r"/sessions(?:\.json)?", signin.Sessions),
         (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),

@@ -19,7 +19,7 @@ from premblyd.store.engine import Database
 from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
 
-KEPT = 20  # of which the page is still there
+KEPT = 20  # the newest keep their pages
 
 
 class BusyError(TryAgainError):

@@ -175,8 +175,8 @@ def how_many(total: int) -> str:
 
 
 def _that(form: Form | None, *, is_seen: bool) -> str:
-    """Return by which filters they are chosen. `is_seen` by who typed them alone: in the record,
-    which all read, words that may be a person's are masked."""
+    """Return the filters in words. `is_seen`: only who typed them sees that; in the record, which
+    all read, words that may be a person's are masked."""
     if form is None:
         return ""
     asked = [

@@ -15,11 +15,10 @@ from tornado.web import HTTPError, RequestHandler
 
 from premblyd.config.models import Config
 from premblyd.feature import added
-from premblyd.features.console import access, strangers, words
-from premblyd.features.console.access import Session
+from premblyd.features.console import access, words
+from premblyd.features.console.access import Guests, Session
 from premblyd.features.console.bulk import Bulks
 from premblyd.features.console.settings import CONSOLE, Console
-from premblyd.features.console.strangers import Guests
 from premblyd.ground import jsontext
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.ground.telemetry import tell
@@ -143,7 +142,6 @@ class Handler(RequestHandler):
 
     def initialize(self, services: Services) -> None:
         self.services = services
-        self._began = time.perf_counter()
         self._reader = self.services.readers.for_page()
 
     async def read(self, work: Callable[[Database], Found]) -> Found:
@@ -171,10 +169,10 @@ class Handler(RequestHandler):
     async def _admit(self) -> None:
         """Let in who may be here. Raise Refused for others."""
         settings = self.services.settings
-        if not strangers.is_own_host(self.request.host, settings):
+        if not access.is_own_host(self.request.host, settings):
             raise Refused(421, "host", words.OTHER_HOST)
         is_sent = self.request.method not in ("GET", "HEAD")
-        if is_sent and not strangers.is_own_page(self.request.headers, self.request.host, settings):
+        if is_sent and not access.is_own_page(self.request.headers, self.request.host, settings):
             raise Refused(403, "cross_site", words.CROSS_SITE)
         self.session = await self.find_session()
         if self.session is not None:
@@ -187,10 +185,10 @@ class Handler(RequestHandler):
             raise Refused(403, "role", words.ONLY_LOOKS)
 
     async def find_session(self) -> Session | None:
-        """Return who is signed in, by the proxy or on this browser. Raise Refused for whom the
-        proxy has let in and nobody has given a role."""
+        """Return who is signed in, by the proxy or on this browser. Raise Refused for somebody
+        whom the proxy lets in and who has no role."""
         proxy = self.services.settings.proxy
-        if proxy and (person := strangers.person_in(self.request.headers, proxy)):
+        if proxy and (person := access.person_in(self.request.headers, proxy)):
             if (role := proxy.role_of(person)) is None:
                 raise Refused(403, "role", words.NO_ROLE)
             return Session(id=None, person=person, role=role, until_ms=None)
@@ -204,7 +202,7 @@ class Handler(RequestHandler):
         if self.request.method != "GET" or self.wants_json:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
         target = self.request.uri or "/"
-        if not strangers.is_safe_target(target):
+        if not access.is_safe_target(target):
             target = "/"
         if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
             # A link in a chat. No browser sends a SameSite=Strict cookie with that, so let this
@@ -225,7 +223,7 @@ class Handler(RequestHandler):
 
     @property
     def actor(self) -> str:
-        """Whom the record names for what is done here."""
+        """The name in the record for what is done here."""
         assert self.session is not None  # noqa: S101 (_admit)
         return self.session.actor
 
@@ -303,17 +301,11 @@ class Handler(RequestHandler):
     def set_cookie(self, name: str, value: str | bytes, *args: Any, **more: Any) -> None:
         """Set a cookie for this console alone: no script reads it, no other site sends it."""
         settings = self.services.settings
-        is_secure = (settings.url or "").startswith("https:") and strangers.is_public_name(
+        is_secure = (settings.url or "").startswith("https:") and access.is_public_name(
             self.request.host, settings
         )
         strict = {"httponly": True, "samesite": "Strict", "secure": is_secure, "path": "/"}
         super().set_cookie(name, value, *args, **{**more, **strict})
-
-    def finish(self, chunk: Any = None) -> Any:
-        took_ms = (time.perf_counter() - self._began) * 1000
-        if not self._headers_written:
-            self.set_header("Server-Timing", f"total;dur={took_ms:.1f}")
-        return super().finish(chunk)
 
     def write_error(self, status_code: int, **more: Any) -> None:
         error = more.get("exc_info", (None, None))[1]

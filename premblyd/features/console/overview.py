@@ -1,16 +1,20 @@
-"""The first page, with what needs attention and numbers; metrics for Prometheus."""
+"""The first page, with what needs attention and numbers; the page of actions; and metrics."""
 
 import functools
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlencode
 
 from tornado.web import HTTPError
 
-from premblyd.features.console import strangers, words
-from premblyd.features.console.handler import Asked, Handler, Panels, Refused
+from premblyd.config.keys import value_of
+from premblyd.config.models import Action
+from premblyd.features.console import access, words
+from premblyd.features.console.handler import Asked, Handler, Panel, Panels, Refused
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
-from premblyd.record import troubles
+from premblyd.ground.words import duration
+from premblyd.record import standing, troubles
 from premblyd.record.told import Item, Situation
 
 PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
@@ -80,7 +84,7 @@ class Metrics(Handler):
             case "public":
                 return
             case "off":
-                if strangers.is_own_host(self.request.host, self.services.settings):
+                if access.is_own_host(self.request.host, self.services.settings):
                     self.session = await self.find_session()
                 if self.session is None:
                     raise Refused(401, "not_signed_in", words.SIGN_IN)
@@ -102,3 +106,46 @@ class Metrics(Handler):
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         hint = "\nFor Prometheus: console: {metrics: public}" if status_code == 401 else ""
         self.finish(f"{HTTPStatus(status_code).phrase}{hint}\n")
+
+
+class Actions(Handler):
+    """The configured actions, and their results."""
+
+    section = "/actions"
+
+    async def get(self) -> None:
+        await self.show_actions()
+
+    async def show_actions(self, **more: Any) -> None:
+        """Answer with the page; `more` is for its panels."""
+        config, now_ms = self.services.config, self.now_ms
+        asked = Asked(config=config, now_ms=now_ms, since_ms=now_ms - times.DAY_MS)
+        at_rest, panels = await self.read(
+            lambda database: (
+                standing.at_rest_in_words(database, now_ms),
+                Panels.find(self.section, database, asked),
+            )
+        )
+        configured = {action.name: described(action) for action in config.actions}
+        shown = [(template, {**values, **more}) for template, values in panels.shown]
+        cards, view = Panel.of("card"), {"configured": configured, **panels.view}
+        await self.show("actions.html", view, at_rest=at_rest, cards=cards, panels=shown)
+
+
+def described(action: Action) -> dict[str, Any]:
+    """Return what people are shown of an action's configuration: no secret."""
+    confirm, order = value_of("confirm", action), value_of("order", action)
+    return {
+        "response_codes": list(action.response_codes),
+        "types": list(action.types),
+        "when": action.when.text if action.when else None,
+        "hook": action.hook.key,
+        "confirm": confirm is not None,
+        "unstated": list(confirm.unstated) if confirm else [],
+        "once": value_of("once", action),
+        "order": order and order.then,
+        "attempts": action.retry.attempts,
+        "timeout": duration(action.hook.timeout_ms),
+        "concurrency": action.concurrency.host,
+        "cluster": action.concurrency.cluster,
+    }

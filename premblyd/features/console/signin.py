@@ -1,6 +1,6 @@
 """Signing in by a link, signing out, and the page of sessions."""
 
-from premblyd.features.console import access, strangers, words
+from premblyd.features.console import access, words
 from premblyd.features.console.handler import Handler, Refused
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.ground.telemetry import tell
@@ -45,7 +45,7 @@ class SignIn(Handler):
     def target(self) -> str:
         """Where to go on after signing in."""
         path = self.get_argument("next", "/")
-        return path if strangers.is_safe_target(path) else "/"
+        return path if access.is_safe_target(path) else "/"
 
     def _show(self, *, link: str = "", mistake: str = "", status: int = 200) -> None:
         self.set_status(status)

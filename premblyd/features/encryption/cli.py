@@ -1,18 +1,204 @@
-"""premblyd record encrypt: the database of a stopped daemon, encrypted or given another key."""
+"""premblyd record encrypt: encrypts the database of a stopped daemon, or gives it another key. It
+writes a file beside it, which takes its place at last: see store/sqlite/replacing.py.
 
+The database's own file is opened by SQLite alone: to close it otherwise would end SQLite's locks.
+"""
+
+import contextlib
+import itertools
+import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
-from premblyd.features.encryption import encrypting
-from premblyd.features.encryption.encrypting import Encrypted
-from premblyd.ground import times
-from premblyd.ground.databases import EncryptedFile, OnServer
-from premblyd.ground.errors import CannotStartError
+from premblyd.features.encryption import cipher
+from premblyd.ground import databases, newfile, times
+from premblyd.ground.databases import EncryptedFile, OnServer, is_plain
+from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError
+from premblyd.store.connections import translated
+from premblyd.store.sqlite.connecting import connect
+from premblyd.store.sqlite.files import (
+    NEW,
+    beside,
+    hold,
+    lacking_room,
+    real_path,
+    remove,
+    restrict,
+    size,
+)
+from premblyd.store.sqlite.opening import opening_key, require_readable
+from premblyd.store.sqlite.ownership import as_owner
+from premblyd.store.sqlite.replacing import keep_others_out, put_in_place
+from premblyd.store.sqlite.taking import Watch, what_is_wrong, write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encrypted:
+    """What was done. `finished`: a change of the key that had been interrupted. `dropped`: a next
+    key that opened nothing. `aside`: the file of before, which is plain if `was_plain`; `old_key`:
+    the key of before. What was not done is None."""
+
+    finished: bool = False
+    dropped: Path | None = None
+    aside: Path | None = None
+    was_plain: bool = False
+    old_key: Path | None = None
+
+
+def encrypt_record(
+    place: EncryptedFile, new_key: Path | None, now_ms: int, watch: Watch
+) -> Encrypted:
+    """Encrypt a plain database with its key, or an encrypted one with the key in the file
+    `new_key`, and finish first what was interrupted.
+
+    Raise PremblydError when that can't be, AlreadyRunningError while a daemon works: then nothing
+    was changed. Wherever it is killed, one whole database is there, and its key or the next one
+    opens it.
+    """
+    real, key_path = real_path(place.path), place.key_path
+    next_key = databases.next_key(key_path)
+    require_readable(place.path)
+    key = databases.read_key(key_path)
+    wanted = None if new_key is None else databases.read_key(new_key)
+    finished, dropped, aside, old_key = False, None, None, None
+    with contextlib.ExitStack() as held, _in_words():
+        with as_owner(place.path):
+            held.enter_context(hold(real))
+            was_plain = is_plain(real) is True
+        if was_plain and wanted is not None:
+            raise PremblydError(
+                f"{real} is not encrypted yet. Leave --new-key out: it is encrypted with the key"
+                f" in {key_path}."
+            )
+        opened_by = None if was_plain else opening_key(real, key_path)
+        if os.path.lexists(next_key):
+            if finished := opened_by not in (None, key):
+                old_key, key = _exchange(key_path), opened_by or key
+            else:
+                next_key.unlink()
+                newfile.sync(key_path.parent)
+                dropped = next_key
+        if was_plain or wanted not in (None, key):
+            if wanted is not None:
+                _require_exchangeable(place)
+            with as_owner(place.path):
+                new = held.enter_context(write_encrypted(real, opened_by, wanted or key, watch))
+            if wanted is not None:
+                _put_next(key_path, wanted)
+            with as_owner(place.path):
+                aside = put_in_place(new, real, now_ms, is_alone=True)
+            if wanted is not None:
+                old_key = _exchange(key_path)
+    return Encrypted(
+        finished=finished, dropped=dropped, aside=aside, was_plain=was_plain, old_key=old_key
+    )
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Say in words what fails. The database is whole then, by one of its keys."""
+    try:
+        with translated():
+            yield
+    except OSError as error:
+        raise PremblydError(f"Can't use {error.filename}: {error.strerror}.") from None
+
+
+def _require_exchangeable(place: EncryptedFile) -> None:
+    """Raise PremblydError where the key's file can't be replaced together with the database."""
+    may_read, key_path = False, place.key_path
+    with as_owner(place.path), contextlib.suppress(LacksRightsError):
+        may_read = bool(databases.read_key(key_path))
+    if not may_read or not os.access(key_path.parent, os.W_OK, effective_ids=True):
+        name = key_path.name.removeprefix("credentials_")  # of what systemd passes on
+        raise LacksRightsError(
+            f"{key_path} can't be replaced together with the database. {UNCHANGED} As root, put a"
+            f" copy of it beside the configuration, as {name}, mode 0600, of the user whom the"
+            " database belongs to; run this again; move the new key to where the old one was."
+        )
+
+
+def _put_next(key_path: Path, key: str) -> None:
+    """Write the next key, for those who may read the key."""
+    status = key_path.stat()
+    with newfile.new_file(databases.next_key(key_path)) as file:
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
+        os.fchmod(file.fileno(), status.st_mode & 0o640)
+        file.write(f"{key}\n".encode())
+
+
+def _exchange(key_path: Path) -> Path:
+    """Have the next key be the key; return where the old one is kept: copies of before need it."""
+    for number in itertools.count(1):
+        kept = key_path.with_name(f"{key_path.name}.old-{number}")
+        with contextlib.suppress(FileExistsError):
+            kept.hardlink_to(key_path)
+        if kept.samefile(key_path):  # or it was kept by one that was killed
+            break
+    newfile.sync(key_path.parent)
+    databases.next_key(key_path).rename(key_path)
+    newfile.sync(key_path.parent)
+    return kept
+
+
+UNCHANGED = "Nothing was changed."
+# Without what SQLite keeps for its planner.
+_SCHEMA = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%'"
+    " ESCAPE '\\' ORDER BY type, name"
+)
+
+
+@contextmanager
+def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> Iterator[Path]:
+    """Write what is in a database that no daemon has into a new file beside it, by a new key. Give
+    where: everybody else is kept out of the database until this ends. `key`: of the database; None:
+    it is plain. Raise PremblydError when the disk is too small, or the new one differs, an error of
+    SQLite's when somebody else has it open."""
+    new = beside(real, NEW)
+    remove(new)  # what a killed one has left
+    restrict(real)
+    if told := lacking_room(real.parent, size(real) + size(beside(real, "-wal"))):
+        raise PremblydError(f"The disk of {real} is too small: {told}. {UNCHANGED}")
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    source_uri, uri = f"{real.as_uri()}?mode=rw", f"{new.as_uri()}?mode=rw"
+    try:
+        with closing(_source(source_uri, key)) as source:
+            keep_others_out(source)
+            write(source, new, new_key, watch, is_plain=key is None)
+            with closing(connect(uri, [new_key])) as target:
+                watch("checking", 0, None)
+                _require_same(source, target)
+            yield new
+    finally:
+        remove(new)
+
+
+def _source(uri: str, key: str | None) -> sqlite3.Connection:
+    return connect(uri, [key]) if key else cipher.connect(uri, None, isolation_level=None)
+
+
+def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    found = what_is_wrong(target)
+    if found or _content(source) != _content(target):
+        raise PremblydError(f"The new file was not whole ({found or 'rows differ'}). {UNCHANGED}")
+
+
+def _content(database: sqlite3.Connection) -> list[Any]:
+    """Return the schema, and how many rows each table has."""
+    schema = database.execute(_SCHEMA).fetchall()
+    counted = (f'SELECT count(*) FROM "{name}"' for kind, name, *_ in schema if kind == "table")  # noqa: S608
+    return [*schema, *(database.execute(count).fetchone() for count in counted)]
 
 
 @click.command()
@@ -44,7 +230,7 @@ def encrypt(config_path: Path, *, new_key: Path | None, as_json: bool) -> None:
             " one, and says what to write there."
         )
     with progress(silent=as_json) as shown:
-        done = encrypting.encrypt(place, new_key, times.now_ms(), showing(shown))
+        done = encrypt_record(place, new_key, times.now_ms(), showing(shown))
     paths = {"removed_key": done.dropped, "old_file": done.aside, "old_key": done.old_key}
     exact = {name: path and str(path) for name, path in paths.items()}
     told = caller.as_called("\n".join(_told(place, done)))

@@ -1,4 +1,4 @@
-"""What a daemon tells of its database's key as it starts."""
+"""Warns at the start when a change of the database's key was interrupted."""
 
 import os
 
@@ -9,7 +9,7 @@ from premblyd.services import Part, Services
 
 
 class KeyWatch(Part):
-    """Tells that a change of the key was cut short."""
+    """Logs that a change of the key was interrupted."""
 
     def open(self, services: Services) -> None:
         if (key := key_of(services.database)) and os.path.lexists(databases.next_key(key)):

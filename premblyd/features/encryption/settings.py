@@ -56,7 +56,7 @@ class Encryption(Model):
 
 def make_key(folder: Path) -> str:
     """Make the key of an encrypted database, if there is none: root gives it to the user whom the
-    database's folder belongs to. Return what people are told."""
+    database's folder belongs to. Return what to print."""
     path = folder / "database.key"
     if os.path.lexists(path):
         return f"{path} is there already, and was not changed."
@@ -78,7 +78,7 @@ def encrypted(settings: Config) -> EncryptedFile | None:
 
 
 def named(document: Mapping[str, Any], places: SecretPlaces) -> EncryptedFile | None:
-    """Return the same of a file of which only this is known to be right."""
+    """Return the same of a file that may have mistakes elsewhere."""
     match document.get("encryption"):
         case dict() as encryption:
             path = sqlite_path(document["database"], places.folder)

@@ -1,4 +1,4 @@
-"""What people are told of the database's key."""
+"""What `status` and `check` say about the database's key."""
 
 import os
 from collections.abc import Iterator

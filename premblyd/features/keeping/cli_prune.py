@@ -36,9 +36,8 @@ from premblyd.features.keeping.settings import RETENTION, Retention
 from premblyd.features.keeping.shown import in_words
 from premblyd.features.keeping.sweeping import Round, work_off
 from premblyd.features.keeping.tables import KeptFrom, Removed
-from premblyd.ground import times
+from premblyd.ground import logs, times
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.logs import output
 from premblyd.ground.words import counted, size
 from premblyd.queue import trusted
 from premblyd.queue.heartbeat import machine_start, machine_time
@@ -259,7 +258,7 @@ def _remove(
     database.transact(lambda transaction: write_down(transaction, who, "prune", now_ms, words))
     database.transact(begin_anew)
     round_ = Round(retention, with_eventless=True)
-    output.configure("auto", "error")  # each try that fails
+    logs.configure("auto", "error")  # each try that fails
     with progress(silent=silent) as shown:
         task = shown.add_task("deleting", total=total)
         try:

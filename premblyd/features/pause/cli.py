@@ -11,7 +11,7 @@ from premblyd.cli.common import Typed, database_of, open_to_change
 from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
-from premblyd.features.pause import operating, shown
+from premblyd.features.pause import pauses, shown
 from premblyd.ground.errors import ConfigError, NotFoundError
 from premblyd.ground.words import counted
 from premblyd.record import standing
@@ -27,13 +27,13 @@ _UNTIL_WORDS = (
 @click.argument("action")
 @click.option(
     "--until",
-    type=Typed("TIME", operating.read_until, _UNTIL_WORDS),
+    type=Typed("TIME", pauses.read_until, _UNTIL_WORDS),
     help="Resume by itself then: 2026-01-31T06:00 (UTC), or after a duration such as 2h or 7d.",
 )
 @click.option(
     "--reason",
     metavar="TEXT",
-    help=f"Why, in up to {operating.MAX_REASON} characters. Name nobody: others read it.",
+    help=f"Why, in up to {pauses.MAX_REASON} characters. Name nobody: others read it.",
 )
 @config_option
 @json_option
@@ -45,14 +45,14 @@ def pause(
 
     To change TIME or the reason, pause it again.
     """
-    reason = operating.checked_reason(reason)
+    reason = pauses.checked_reason(reason)
     record = open_to_change(database_of(config_path))
-    # In an incident the file may have mistakes: who pauses what is not there is told by status.
+    # In an incident the file may have mistakes: `status` lists a pause of what is not there.
     with contextlib.suppress(ConfigError):
-        operating.require_known(record, load_config(config_path, look_up_secrets=False), action)
+        pauses.require_known(record, load_config(config_path, look_up_secrets=False), action)
     now_ms = record.now_ms()
-    until_ms = operating.until_ms(until, now_ms)
-    record.transact(operating.pause(actor(), action, now_ms, until_ms, reason))
+    until_ms = pauses.until_ms(until, now_ms)
+    record.transact(pauses.pause(actor(), action, now_ms, until_ms, reason))
     found, paused = _standing(record, action), shown.in_force(record, now_ms).get(action)
     words = (
         f"{action} has been {shown.sentence(paused)}." if paused else "The pause has already ended."
@@ -74,7 +74,7 @@ def pause(
 def resume(config_path: Path, *, action: str, as_json: bool) -> None:
     """The waiting hooks of ACTION run, in order. The daemon notices within a second."""
     record = open_to_change(database_of(config_path))
-    if not record.transact(operating.resume(actor(), action, record.now_ms())):
+    if not record.transact(pauses.resume(actor(), action, record.now_ms())):
         raise NotFoundError(f"{action} is not paused: `premblyd status` lists what is.")
     found = _standing(record, action)
     words = f"{action} is resumed: {counted(found.waiting, 'delivery', 'deliveries')} waiting."

@@ -1,7 +1,7 @@
 """Pausing and resuming on the page of actions."""
 
 from premblyd.features.console.handler import Handler, Panel
-from premblyd.features.pause import operating
+from premblyd.features.pause import pauses
 from premblyd.ground.errors import PremblydError
 
 UNTIL = (
@@ -19,13 +19,13 @@ class Pause(Handler):
         config, now_ms = self.services.config, self.now_ms
         until = self.get_body_argument("until", "")
         try:
-            when = operating.read_until(until) if until else None
+            when = pauses.read_until(until) if until else None
         except ValueError:
             raise PremblydError(UNTIL) from None
-        until_ms = operating.until_ms(when, now_ms)
-        reason = operating.checked_reason(self.get_body_argument("reason", ""))
-        await self.read(lambda database: operating.require_known(database, config, action))
-        change = operating.pause(self.actor, action, now_ms, until_ms, reason)
+        until_ms = pauses.until_ms(when, now_ms)
+        reason = pauses.checked_reason(self.get_body_argument("reason", ""))
+        await self.read(lambda database: pauses.require_known(database, config, action))
+        change = pauses.pause(self.actor, action, now_ms, until_ms, reason)
         await self.services.writer.call(change, alone=True)
         view = {"paused": action, "until_ms": until_ms, "reason": reason}
         await self.go_on(f"/actions#a-{action}", view)
@@ -37,7 +37,7 @@ class Resume(Handler):
     section = "/actions"
 
     async def post(self, action: str) -> None:
-        change = operating.resume(self.actor, action, self.now_ms)
+        change = pauses.resume(self.actor, action, self.now_ms)
         was_paused = await self.services.writer.call(change, alone=True)
         self.services.wake()
         await self.go_on(f"/actions#a-{action}", {"resumed": was_paused})

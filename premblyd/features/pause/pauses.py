@@ -1,25 +1,25 @@
-"""Actions that an operator has paused: no host claims their deliveries, which use up no attempts
-and keep their places, until the pause ends. The claim reads the pauses (due.py); here they begin
-and end, and are logged."""
+"""Operators pause an action, and resume it; both are recorded. Until the pause ends no host claims
+the action's deliveries, which use up no attempts and keep their places."""
 
 from typing import Any
 
+from premblyd.config.models import Config
+from premblyd.config.values import When
 from premblyd.features.pause.tables import Pause
-from premblyd.ground import loops, times
-from premblyd.ground.telemetry import tell
-from premblyd.ground.times import Clock
-from premblyd.queue import trusted
-from premblyd.store.engine import Statement, Transaction, param
-from premblyd.store.writer import Step, Writer
+from premblyd.ground import times
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.words import visible
+from premblyd.record import queries
+from premblyd.record.operating import Change, write_down
+from premblyd.record.standing import actions_at_work
+from premblyd.store.engine import Database, Statement, Transaction, param
+from premblyd.store.tables import Delivery
 
-STORE_PAUSE_S = 1.0
-LOOK_AGAIN_S = 5.0
-KEPT_MS = 10 * 60_000  # what has waited for the end of a pause is not late at once
-RESUMED_MS = 0  # the end of one that was resumed: it stays over, also if the clock is set back
+RESUMED_MS = 0  # the end of one that was resumed: it has ended, also if the clock is set back
 
 
 def is_in_force(now_ms: Any) -> Any:
-    """Return the condition on Pause that its time is not over."""
+    """Return the condition on Pause that it has not ended."""
     return Pause.until_ms.is_null() | (Pause.until_ms > now_ms)
 
 
@@ -28,57 +28,7 @@ def has_lasted_until(at_ms: Any) -> Any:
     return is_in_force(at_ms) | (Pause.since_ms > at_ms)
 
 
-def begin(
-    transaction: Transaction, action: str, now_ms: int, until_ms: int | None, reason: str | None
-) -> None:
-    """Pause an action, or let its pause end at another time, for another reason."""
-    transaction.change(_FORGET_OVER, now_ms=now_ms)  # one that begins anew has lasted since now
-    about = {"action": action, "until_ms": until_ms, "reason": reason}
-    transaction.change(_BEGIN, since_ms=now_ms, **about)
-
-
-def end(transaction: Transaction, action: str, now_ms: int) -> bool:
-    """End an action's pause. Return whether it had one."""
-    return transaction.change(_END, action=action, now_ms=now_ms) > 0
-
-
-class PauseLog:
-    """Tells the log of each pause that begins and ends, whoever says it where, and forgets those
-    that were over a while ago. `run` it as a loop."""
-
-    def __init__(self, writer: Writer, clock: Clock) -> None:
-        self._writer = writer
-        self._clock = clock
-        self._told: dict[str, Any] = {}  # until when each action is paused
-
-    async def run(self) -> None:
-        """Look every few seconds: claims don't wait for that."""
-        await loops.repeat(self._round, STORE_PAUSE_S)
-
-    async def _round(self) -> float:
-        now_ms = self._clock.now_ms()
-        paused = await self._writer.call(
-            lambda transaction: _in_force(transaction, now_ms), Step.EVIDENCE
-        )
-        for action, until_ms in paused.items():
-            if (action, until_ms) not in self._told.items():
-                until = None if until_ms is None else times.for_people(until_ms)
-                tell("action.paused", action=action, until=until)
-        for action in self._told.keys() - paused.keys():
-            tell("action.resumed", action=action)
-        self._told = paused
-        return LOOK_AGAIN_S
-
-
-def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
-    old_ms = trusted.counted_ms(transaction, now_ms) - KEPT_MS
-    transaction.change(_FORGET_OLD, at_ms=old_ms)
-    return dict(transaction.rows(_UNTIL, now_ms=now_ms))
-
-
 _FORGET_OVER = Statement(Pause.delete().where(Pause.until_ms <= param("now_ms")))
-_FORGET_OLD = Statement(Pause.delete().where(~has_lasted_until(param("at_ms"))))
-_UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms).where(is_in_force(param("now_ms"))))
 _ABOUT = {Pause.until_ms: param("until_ms"), Pause.reason: param("reason")}
 _BEGIN = Statement(
     Pause.insert(
@@ -90,3 +40,75 @@ _END = Statement(
         Pause.action == param("action"), is_in_force(param("now_ms"))
     )
 )
+
+
+MAX_REASON = 200  # characters: it is read beside the action, by everybody who may read the record
+
+
+def pause(
+    actor: str, action: str, now_ms: int, until_ms: int | None, reason: str | None
+) -> Change[None]:
+    """Stop starting an action's hooks on all hosts: until then, or until `resume`."""
+
+    def pause(transaction: Transaction) -> None:
+        transaction.change(_FORGET_OVER, now_ms=now_ms)  # one that begins anew has lasted since now
+        about = {"action": action, "until_ms": until_ms, "reason": reason}
+        transaction.change(_BEGIN, since_ms=now_ms, **about)
+        until = "" if until_ms is None else f" until {times.for_people(until_ms)} UTC"
+        note = f"{action}{until}" + (f": {reason}" if reason else "")
+        write_down(transaction, actor, "pause", now_ms, note)
+
+    return pause
+
+
+def resume(actor: str, action: str, now_ms: int) -> Change[bool]:
+    """Start an action's hooks again. False: it was not paused."""
+
+    def resume(transaction: Transaction) -> bool:
+        was_paused = transaction.change(_END, action=action, now_ms=now_ms) > 0
+        if was_paused:
+            write_down(transaction, actor, "resume", now_ms, action)
+        return was_paused
+
+    return resume
+
+
+def require_known(database: Database, settings: Config, action: str) -> None:
+    """Raise PremblydError for an action that no configuration has, and for which nothing waits: it
+    is mistyped, and the one that was meant would go on."""
+    own = [each.name for each in settings.actions]
+    if action in own or action in actions_at_work(database):
+        return
+    query = Delivery.select(Delivery.id).where(
+        Delivery.action == action, Delivery.due_at_ms.is_null(False)
+    )
+    if queries.value(database, query.limit(1)) is None:
+        has = ", ".join(own) or "none"
+        raise PremblydError(f"There is no action {visible(action)}; the configuration has {has}.")
+
+
+def read_until(text: str) -> When:
+    """Read when a pause ends: a time such as 2026-01-31T06:00, or so long from now: 30m, 2h, 7d.
+    Raise ValueError for anything else."""
+    when = When.read(text)
+    return when if when.ago_ms is None else When(text, ago_ms=-when.ago_ms)
+
+
+def until_ms(until: When | None, now_ms: int) -> int | None:
+    """Return when a pause ends that begins now. Raise PremblydError when that is past."""
+    if until is None:
+        return None
+    at_ms = until.by(now_ms)
+    if at_ms <= now_ms:
+        raise PremblydError(f"{until} is in the past: a pause must end later.")
+    return at_ms
+
+
+def checked_reason(text: str | None) -> str | None:
+    """Return a reason in one line. Raise PremblydError for one that is too long."""
+    reason = " ".join("".join(c for c in text or "" if c.isprintable() or c.isspace()).split())
+    if len(reason) > MAX_REASON:
+        raise PremblydError(
+            f"A reason has at most {MAX_REASON} characters, and should name nobody."
+        )
+    return reason or None

@@ -1,4 +1,4 @@
-"""What people are told of paused actions."""
+"""What people see of paused actions."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
@@ -122,7 +122,7 @@ PAUSED_MS = DAY_MS  # a pause without an end that has lasted for longer may be f
 
 @trouble()
 def paused(situation: Situation) -> Iterator[Item]:
-    """Yield pauses that somebody may have forgotten. Others are told beside what needs somebody."""
+    """Yield pauses that somebody may have forgotten. The others are shown by `status` apart."""
     found = in_force(situation.database, situation.now_ms)
     settings = situation.settings
     gone = without_action(situation.database, settings, found) if settings else ()

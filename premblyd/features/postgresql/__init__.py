@@ -7,13 +7,13 @@ COMMANDS = (
     Command(
         "hosts",
         "Keep",
-        "premblyd.features.postgresql.cli_hosts",
+        "premblyd.features.postgresql.cli",
         "List the hosts that share a PostgreSQL database; remove one.",
     ),
     Command(
         "record move",
         "Keep",
-        "premblyd.features.postgresql.cli_move",
+        "premblyd.features.postgresql.cli",
         "Move the record from SQLite to PostgreSQL.",
         interrupted="Nothing was moved. Run the same command again.",
         exit_code=TryAgainError.exit_code,

@@ -24,10 +24,10 @@ def backend(place: DatabaseAddress) -> Backend | None:
 
 
 def as_ours(error: Exception, to: type[StoreUnavailableError]) -> PremblydError | None:
-    """Return the error of ours for a failure of PostgreSQL's: see failures.py. It is looked for
+    """Return the error of ours for a failure of PostgreSQL's: see opening.py. It is looked for
     only now, as what failed may have been what loaded it."""
-    failures = sys.modules.get("premblyd.features.postgresql.failures")
-    return None if failures is None else failures.as_ours(error, to)
+    opening = sys.modules.get("premblyd.features.postgresql.opening")
+    return None if opening is None else opening.as_ours(error, to)
 
 
 BACKENDS = (backend,)

@@ -1,7 +1,7 @@
 """How daemons on a server know of each other. Each tells the others on a connection of its own that
 it lives and that deliveries are due, and listens to them (NOTIFY and LISTEN).
 
-Who lives is told by the beats, no clock is believed. A daemon that was killed leaves its row as one
+Who beats is alive: no clock is believed. A daemon that was killed leaves its row as one
 that lives has it, so each is watched for as long as it takes to see it beat: three beats, within
 bounds. Hosts beat a tenth of `lost_after` apart.
 """
@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from premblyd.features.postgresql.failures import plain
 from premblyd.features.postgresql.membership import Beat, TimeRead
-from premblyd.features.postgresql.opening import SocketCopy, parameters
+from premblyd.features.postgresql.opening import SocketCopy, parameters, plain
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import NOW_MS, Connection, compiled
 from premblyd.ground.errors import StoreUnavailableError
@@ -144,7 +143,7 @@ def _cut(connection: AsyncConnection) -> None:
 
 
 MOST_WATCHED_S = 120.0
-GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
+GATHERED_S = 1.5  # once one has beaten, the others have this long to be named too
 LOOK_S = 0.25
 _FRESH_S = 60.0
 _HOSTS = f"""

@@ -5,21 +5,18 @@ moved nothing.
 
 import contextlib
 import hashlib
-import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
-import psycopg
 from peewee import Model
-from psycopg import sql
+from psycopg import Copy, sql
 
 from premblyd.features.postgresql.beacon import living
-from premblyd.features.postgresql.failures import translated
-from premblyd.features.postgresql.inspecting import require_usable
-from premblyd.features.postgresql.opening import connect
+from premblyd.features.postgresql.engine import require_usable_server
+from premblyd.features.postgresql.opening import connect, translated
 from premblyd.features.postgresql.schema import become_owner, begin_move, end_move, prepare
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection
@@ -37,8 +34,8 @@ from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.opening import connect_read_only, require_readable
 
 Row = tuple[Any, ...]
-# A daemon that has not ended is watched for so long at least: one that was killed is known by its
-# beats alone.
+# A daemon that has not ended is watched for at least this long: only its missing beats show that it
+# was killed.
 WATCHED_S = 5.0
 # What takes long here stands in nobody's way.
 PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
@@ -46,14 +43,6 @@ _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
 FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
 """
-
-
-class RowRefusedError(PremblydError):
-    """PostgreSQL refuses a row; `number` counts the rows of its table from 1."""
-
-    def __init__(self, number: int, rule: str) -> None:
-        super().__init__(f"PostgreSQL refuses it ({rule})")
-        self.number = number
 
 
 class Target:
@@ -78,31 +67,26 @@ class Target:
         self._connection.execute(sql.SQL("TRUNCATE {}").format(tables))
 
     def put(self, table: type[Model], rows: Iterable[Row]) -> None:
-        """Store rows. Raise RowRefusedError for one that breaks a rule."""
-        text = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)")
-        try:
-            with self._connection.cursor() as cursor:
-                types = self._types(table)
-                with cursor.copy(text.format(_identifier(table), _columns(table))) as copy:
-                    copy.set_types(types)
-                    for row in rows:
-                        copy.write_row(row)
-        except (psycopg.IntegrityError, psycopg.DataError) as error:
-            # Its text would quote the row.
-            rule = error.diag.constraint_name or error.diag.column_name or error.sqlstate
-            line = re.search(r"line (\d+)", error.diag.context or "")
-            raise RowRefusedError(int(line[1]) if line else 1, f"{rule}") from None
+        """Store rows."""
+        with self._copying("COPY {} ({}) FROM STDIN (FORMAT BINARY)", table) as copy:
+            for row in rows:
+                copy.write_row(row)
 
     def rows(self, table: type[Model]) -> Iterator[Row]:
         """Yield the rows as they come: a cursor would gather all, or bodies by the hundred."""
-        text = sql.SQL("COPY {} ({}) TO STDOUT (FORMAT BINARY)")
-        types = self._types(table)
+        with self._copying("COPY {} ({}) TO STDOUT (FORMAT BINARY)", table) as copy:
+            yield from copy.rows()
+
+    @contextlib.contextmanager
+    def _copying(self, text: LiteralString, table: type[Model]) -> Iterator[Copy]:
+        names = _columns(table), _identifier(table)
+        types = self._connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(*names))
         with (
             self._connection.cursor() as cursor,
-            cursor.copy(text.format(_identifier(table), _columns(table))) as copy,
+            cursor.copy(sql.SQL(text).format(*reversed(names))) as copy,
         ):
-            copy.set_types(types)
-            yield from copy.rows()
+            copy.set_types([column.type_code for column in types.description or ()])
+            yield copy
 
     def finish(self, last_numbers: Mapping[str, int]) -> None:
         """Make it as a daemon makes it. `last_numbers`: the ids go on behind these."""
@@ -118,10 +102,6 @@ class Target:
             names = sql.Identifier(table), sql.Identifier(name), sql.SQL(definition)
             self._connection.execute(sql.SQL(text).format(*names))
 
-    def _types(self, table: type[Model]) -> list[int]:
-        text = sql.SQL("SELECT {} FROM {} LIMIT 0").format(_columns(table), _identifier(table))
-        return [column.type_code for column in self._connection.execute(text).description or ()]
-
 
 @contextlib.contextmanager
 def opened_target(server: Server, tables: Collection[type[Model]]) -> Iterator[Target]:
@@ -131,7 +111,7 @@ def opened_target(server: Server, tables: Collection[type[Model]]) -> Iterator[T
     with contextlib.closing(connect(server, **PATIENT)) as database:
         with translated(StoreUnreadableError):  # which knows of another user of the system
             connection: Connection = database.connection()
-        require_usable(server)  # it can hold every text
+        require_usable_server(server)  # it can hold every text
         prepare(server)
         begin_move(connection, str(server))
         try:
@@ -160,9 +140,6 @@ def _columns(table: type[Model]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(column.column_name) for column in columns(table))
 
 
-MAX_NAMED = 10
-
-
 class Source:
     """A file as it was when it was opened."""
 
@@ -179,24 +156,18 @@ class Source:
         text = f"SELECT count(*) FROM {table._meta.table_name}"  # noqa: S608
         return int(self._connection.execute(text).fetchone()[0])
 
-    def rows(self, table: type[Model], *, skip: int = 0) -> Iterator[Row]:
+    def rows(self, table: type[Model]) -> Iterator[Row]:
         """Yield the rows of a table by its primary key."""
         kinds = [column.kind for column in columns(table)]
         truths = [place for place, kind in enumerate(kinds) if kind is ColumnType.TRUTH]
         names = ", ".join(f'"{column.column_name}"' for column in columns(table))
         key = ", ".join(f'"{field.column_name}"' for field in table._meta.get_primary_keys())
         text = f"SELECT {names} FROM {table._meta.table_name} ORDER BY {key}"  # noqa: S608
-        for row in self._connection.execute(f"{text} LIMIT -1 OFFSET ?", (skip,)):
+        for row in self._connection.execute(text):
             values = list(row)
             for place in truths:
                 values[place] = None if values[place] is None else bool(values[place])
             yield tuple(values)
-
-    def orphans(self) -> list[str]:
-        """Return some rows that refer to a row that is not there."""
-        text = 'SELECT "table", rowid FROM pragma_foreign_key_check LIMIT ?'
-        found = self._connection.execute(text, (MAX_NAMED,))
-        return [f"{table} {number}" for table, number in found]
 
     def last_numbers(self) -> dict[str, int]:
         """Return the last id that each table ever used, by a row that was deleted too."""
@@ -230,16 +201,15 @@ def opened_source(place: DatabaseAddress) -> Iterator[Source]:
 
 
 def _text(stored: bytes) -> str:
-    """Return a text as PostgreSQL can hold it. Somebody may have put in by hand what it can't."""
+    """Return a text as PostgreSQL can hold it: without a NUL, which a hook may have printed."""
     return str(stored, "utf-8", "replace").replace("\0", UNREADABLE)
 
 
 MOVED = tuple(table for table in TABLES if table.is_moved)
-_MEND = "Correct them in a copy of the file, and move the copy."
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
 
-# Told what is done, with how many rows that is done, and how many there are.
+# Called with what is done, how many rows are done, and how many there are.
 Watch = Callable[[str, int, int | None], None]
 
 
@@ -266,11 +236,6 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
                 f"{target} has a record already (rows in {', '.join(found)}). Name a database that"
                 " is new, or empty."
             )
-        if orphans := file.orphans():
-            raise MoveError(
-                f"{source} has rows that refer to rows which somebody has deleted:"
-                f" {', '.join(orphans)}. {_MEND}"
-            )
         count = sum(map(file.count, MOVED))
         server.begin()
         copying = _Rows("copying", count, watch)
@@ -288,11 +253,7 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
 
 
 def _copy(file: Source, server: Target, table: type[Model], rows: "_Rows") -> TableMoved:
-    try:
-        server.put(table, rows.of(file.rows(table)))
-    except RowRefusedError as error:
-        row = next(file.rows(table, skip=error.number - 1))
-        raise MoveError(f"{_name(table)} {row[0]} can't be moved: {error}. {_MEND}") from None
+    server.put(table, rows.of(file.rows(table)))
     return rows.moved(table)
 
 
@@ -303,7 +264,7 @@ def _read(server: Target, table: type[Model], rows: "_Rows") -> TableMoved:
 
 
 class _Rows:
-    """Rows that pass, table after table: their number and digest. `watch` is told of them."""
+    """Rows that pass, table after table: their number and digest. `watch` is called with them."""
 
     def __init__(self, what: str, total: int, watch: Watch) -> None:
         self._what, self._total, self._watch = what, total, watch

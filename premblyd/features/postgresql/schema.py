@@ -10,8 +10,13 @@ from psycopg import sql
 
 from premblyd.feature import added
 from premblyd.features.postgresql.beacon import LOOK_S
-from premblyd.features.postgresql.failures import translated
-from premblyd.features.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
+from premblyd.features.postgresql.opening import (
+    CONNECT_TIMEOUT_S,
+    bounded,
+    connect,
+    reading,
+    translated,
+)
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection, PostgresqlTransaction, lock_number
 from premblyd.ground.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnreadableError
@@ -67,7 +72,7 @@ def _translated(sql: str) -> str:
     return sql
 
 
-KILLED_S = 5.0  # so long the session of a move that was killed may still have its lock
+KILLED_S = 5.0  # the session of a move that was killed may still have its lock
 # Whose the tables are, or are to be, where that is another role, of which this one is a member.
 _OWNER = """
 WITH owner AS (

@@ -146,7 +146,7 @@ def server(settings: Config) -> Server | None:
 
 
 def named(document: Mapping[str, Any], _: SecretPlaces) -> Server | None:
-    """Return the same of a file of which only this is known to be right."""
+    """Return the same of a file that may have mistakes elsewhere."""
     url = document["database"]
     is_url = isinstance(url, str) and is_postgresql(url)
     return Server(_server_url(url)) if is_url else None

@@ -8,7 +8,7 @@ from peewee import fn
 
 from premblyd.config.routing import Routing
 from premblyd.features.statistics import statistics
-from premblyd.features.statistics.rollups import hour_of, rolled_code
+from premblyd.features.statistics.hooks import hour_of, rolled_code
 from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.words import counted
 from premblyd.prembly import samples
@@ -71,7 +71,7 @@ def _tried(situation: Situation) -> Counter[str]:
 
 
 def failures(situation: Situation) -> Mapping[str, int]:
-    """Return how many attempts failed of the actions of which none succeeded: one that runs rarely
+    """Return by action how many attempts failed, where none succeeded: an action that runs rarely
     is not among the last attempts of busy ones."""
     attempts, _ = statistics.attempts_of(situation.database, situation.since_ms)
     return {

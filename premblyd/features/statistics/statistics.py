@@ -1,6 +1,6 @@
 """Counts of events and the results of actions: by the hour, and for each action.
 
-Counted from the roll-ups (rollups.py) and from what waits, never from all events: it takes a
+Counted from the roll-ups (hooks.py) and from what waits, never from all events: it takes a
 few milliseconds beside a million of them. Hours are whole: what is asked since a time in the middle
 of one is answered from its beginning.
 """
@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from peewee import SQL, Field, fn
 
-from premblyd.features.statistics.rollups import OTHER, hour_of, lower_bound_ms
+from premblyd.features.statistics.hooks import OTHER, hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
 from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape
 from premblyd.ground.times import HOUR_MS
 from premblyd.record import queries, standing
+from premblyd.record.standing import Standing
 from premblyd.store.engine import Database
 from premblyd.store.states import AttemptOutcome
 from premblyd.store.tables import Rejection
@@ -46,23 +47,16 @@ class EventCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActionFigures:
-    """How an action fares: its attempts since a time, and its deliveries now.
+class ActionFigures(Standing):
+    """How an action fares: its deliveries now, and its attempts since a time.
 
     `success_rate` is of the attempts that ended by themselves. Durations are right within a fifth.
     """
 
-    action: str
     attempts: Mapping[str, int]  # by outcome
     success_rate: float | None
     median_ms: int | None
     p95_ms: int | None
-    waiting: int  # waits to run, for the first time or again
-    running: int
-    dead: int
-    overdue: int  # of the waiting: could run, and does not yet
-    oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
-    next_due_at_ms: int | None
     pause: Any = None  # what says that nothing begins, and nothing is overdue
 
     @property

@@ -28,7 +28,7 @@ class AttemptHour(RollUp):
     hour_ms = Moment(PLAIN)
     action = Text(PLAIN)
     outcome = Text(PLAIN)
-    bucket_ms = Number(PLAIN)  # none took longer: see rollups.lower_bound_ms
+    bucket_ms = Number(PLAIN)  # none took longer: see lower_bound_ms
     attempts = Number(PLAIN, constraints=ZERO)
     part = Number(PLAIN, constraints=ZERO)
 

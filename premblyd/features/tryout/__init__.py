@@ -12,19 +12,19 @@ COMMANDS = (
     Command(
         "explain",
         "Run",
-        "premblyd.features.tryout.cli_explain",
+        "premblyd.features.tryout.cli",
         "Dry run: show what would happen for a payload.",
     ),
     Command(
         "try",
         "Run",
-        "premblyd.features.tryout.cli_explain",
+        "premblyd.features.tryout.cli",
         "Run one hook once, for a payload or a test alert.",
     ),
     Command(
         "rehearse",
         "Run",
-        "premblyd.features.tryout.cli_rehearse",
+        "premblyd.features.tryout.cli",
         "Dry run: what a new configuration would do with past events.",
     ),
 )

@@ -22,10 +22,9 @@ from premblyd.cli.send import Sender
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
-from premblyd.ground import times
+from premblyd.ground import logs, times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.httpclient import HttpClient
-from premblyd.ground.logs import output
 from premblyd.prembly import payload, samples
 from premblyd.prembly.payload import Verdict
 from premblyd.record import lists
@@ -85,7 +84,7 @@ async def _demo(once: bool) -> None:
         path = Path(folder, "premblyd.yaml")
         ports = {"crm": crm.getsockname()[1], "prembly": prembly.getsockname()[1]}
         settings = _settings(path, port=0, **ports)
-        output.configure("auto", "error")
+        logs.configure("auto", "error")
         known = (samples.sample(name) for name in KNOWN_TO_PREMBLY)
         async with serve(prembly, Prembly(*known).answer), Daemon(settings, path) as daemon:
             # Port 0 let the kernel choose one; from here on the file names it.

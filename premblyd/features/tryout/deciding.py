@@ -174,7 +174,7 @@ class Decision:
 
 
 class Configured:
-    """One configuration. `before`: the present one, by which the record is taken to be made."""
+    """One configuration. `before`: the present one; the record is taken to be made with it."""
 
     def __init__(self, settings: Config, before: "Configured | None" = None) -> None:
         self.settings = settings
@@ -226,7 +226,7 @@ class Configured:
         if event.verified_by == events.STORED_BY:
             stated = answers.read(event.body, self._status.fields)
             now = stated.verdict if stated else Verdict()
-            own = event.verdict.reference  # by which the record knows the verification
+            own = event.verdict.reference  # the record's name of the verification
             return replace(event, verdict=replace(now, reference=own, type=events.STATUS))
         places = self._places[event.endpoint]
         if (said := found.said.get(places)) is not None:
@@ -276,7 +276,7 @@ class Configured:
 
     def _told(self, found: PastEvent) -> list[Action]:
         """Return the actions that may be for an event, as its row tells. Where its code stands
-        elsewhere by now, nothing is told by that."""
+        elsewhere by now, that says nothing."""
         type_, code, actions = found.type, found.response_code, self.actions.values()
         if self._reads_alike(found):
             return [

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from premblyd.features.console.actions import Actions
 from premblyd.features.console.handler import Asked, Panel
+from premblyd.features.console.overview import Actions
 from premblyd.features.tryout import explaining
 from premblyd.features.tryout.explaining import Explanation
 from premblyd.record import standing

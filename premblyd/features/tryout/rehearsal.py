@@ -368,7 +368,7 @@ MOST_FIGURES = 1000  # who sends webhooks may make up types and codes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Of:
-    """What is counted together. Of too many figures only action and difference are told apart."""
+    """What is counted together. Of too many figures, only action and difference count."""
 
     action: str
     difference: Difference

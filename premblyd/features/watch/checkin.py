@@ -161,5 +161,5 @@ def _error(response: Response) -> str | None:
     """Return why a signal has not arrived, in our words; None: it has."""
     if not 200 <= response.status < 300:
         return response.error or f"HTTP {response.status}"
-    # Healthchecks.io's answer about a check that it does not know, or is told of too often.
+    # Healthchecks.io's answer about a check that it does not know, or gets too often.
     return _IGNORED if response.body.startswith(b"OK (") else None

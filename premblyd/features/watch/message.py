@@ -15,7 +15,7 @@ from premblyd.run.invocation import Invocation
 
 
 def thing(item: Item) -> str:
-    """Return by what it is remembered that an item was told: its kind, and what it is about."""
+    """Return the name under which a reported item is remembered: its kind, and what it is about."""
     return f"{item.kind} {item.subject}".rstrip()
 
 

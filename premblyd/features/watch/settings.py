@@ -1,5 +1,5 @@
-"""Alerts: which problems the daemon reports, and by which hook. And the service to which it sends
-heartbeats, which alerts people when they stop."""
+"""Alerts: the problems that the daemon reports, and the hooks that it runs for them. And the
+service to which it sends heartbeats, which alerts people when they stop."""
 
 import re
 from dataclasses import dataclass

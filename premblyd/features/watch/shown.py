@@ -1,4 +1,4 @@
-"""What people are told of alerts and check-ins."""
+"""What `status` and `check` say about alerts and check-ins."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from premblyd.record.told import Checked, Item, Situation, trouble
 
 @trouble()
 def alert(situation: Situation) -> Iterator[Item]:
-    """Yield alerts whose last hook failed, so that nobody was told."""
+    """Yield alerts that reached nobody, because their last hook failed."""
     query = Alert.select(Alert.name, Alert.error, Alert.output).where(
         Alert.kind == "", Alert.at_ms >= situation.since_ms
     )
@@ -32,7 +32,7 @@ def alert(situation: Situation) -> Iterator[Item]:
 
 
 def promises(settings: Config) -> Iterator[str]:
-    """Yield who is told of what, and how often."""
+    """Yield what each alert is for, and how often it is repeated."""
     for alert in ALERTS.of(settings):
         triggers = ", ".join(map(str, alert.on))
         yield f"Alert {alert.name}: {triggers}; repeated at most every {alert.every}."
@@ -41,7 +41,7 @@ def promises(settings: Config) -> Iterator[str]:
 
 
 def warnings(checked: Checked) -> Iterator[str]:
-    """Yield the alerts whose program is not there."""
+    """Yield the alerts with a program that is not there."""
     for alert in ALERTS.of(checked.settings):
         yield from lacks_program(f"alert {alert.name}", alert.hook)
 

@@ -32,7 +32,7 @@ LOOK_EVERY_S = 20.0
 AGAIN_MS = 60_000  # after a hook that failed
 MAX_PRINTED_CHARS = 500  # of a hook that failed: the end of the story is in its own log
 
-# By alert, and what it told of: a kind of trouble, or `kind subject`. When it was told.
+# When each alert last reported each thing: a kind of trouble, or `kind subject`.
 Sent = dict[tuple[str, str], int]
 
 
@@ -165,11 +165,11 @@ _FORGET = Statement(Row.delete().where(Row.name == param("name"), Row.kind == pa
 class TroubleWatch:
     """Tells people of trouble by the hooks of `alerts`.
 
-    A thing, which is a kind of trouble and what it is about, such as an action, is told when it is
-    there at two looks in a row: so what comes together is gathered, and what passes by itself wakes
-    nobody. Then it is not told again within `every`. What was told and is gone at two looks in a
-    row is resolved, and that is told once. A hook that fails is run again soon, and has told
-    nobody.
+    A thing is a kind of trouble and what it is about, such as an action. It is reported when two
+    looks in a row find it: so what comes together is gathered, and what passes by itself wakes
+    nobody. Then it is not reported again within `every`. What two looks in a row no longer find is
+    resolved, and that is reported once. A hook that fails has reported nothing, and runs again
+    soon.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class TroubleWatch:
         sent.update({(alert.name, each): message.at_ms for each in told})
         self._open |= {(alert.name, each) for each in told}
         self._open -= {(alert.name, each) for each in message.over}
-        # Perhaps that is what it told of; it is remembered until a restart.
+        # Perhaps that is what it reported; it is remembered until a restart.
         with suppress(StoreUnavailableError):
             await self._log.keep(alert.name, told, message.over, message.at_ms)
 
@@ -307,7 +307,7 @@ class TroubleWatch:
                 self._sent = await self._log.read()
             except StoreUnavailableError:
                 self._sent = {}
-            # What lasts is told again each `every`: what was told long before is over since long.
+            # What lasts is reported again each `every`: what was reported long before has ended.
             every_ms = {alert.name: alert.every_ms for alert in ALERTS.of(self._settings)}
             self._open = {
                 (name, told)

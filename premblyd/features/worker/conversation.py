@@ -47,7 +47,7 @@ _RESULTS = {  # of those without words, about which nothing was printed
 
 
 class Line:
-    """What a worker process is told of a run, from when it waits for a process until it is
+    """A line for a worker process about a run, from when it waits for a process until it is
     answered."""
 
     def __init__(self, text: list[bytes], permit: Permit) -> None:

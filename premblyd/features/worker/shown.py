@@ -28,7 +28,7 @@ _GO_ON = {
 
 @trouble()
 def halted(situation: Situation) -> Iterator[Item]:
-    """Yield actions whose worker processes take nothing, on hosts that are at work."""
+    """Yield actions with worker processes that take nothing, on hosts that are at work."""
     for action, host, reason, since_ms in _halts(situation):
         where = f" on {host}" if situation.path is None else ""
         yield Item(
@@ -58,7 +58,7 @@ def _halts(situation: Situation) -> list[tuple[Any, ...]]:
 
 
 def actions(situation: Situation) -> set[str]:
-    """Return the actions that are told as halted, which says why."""
+    """Return the actions that `halted` reports, with the reason."""
     return {action for action, *_ in _halts(situation)}
 
 

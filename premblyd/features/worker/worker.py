@@ -52,7 +52,7 @@ class Pool:
         halts: Halts | None,
         make_room: Callable[[bool], None],
     ) -> None:
-        """`halts` is told when no process takes anything; None: nobody waits to hear that.
+        """`halts` learns when no process takes anything; None: nobody waits for that.
         `make_room` is called before a start, and with True when the machine lacks what it needs."""
         self.hook, self.concurrency = hook, concurrency
         self.action = action
@@ -67,7 +67,7 @@ class Pool:
         self._waiting: deque[Line] = deque()
         self._aborted = set[Conversation]()
         self._failure: HaltReason | None = None  # of a start, until a process is of use
-        self._not_started = interrupted("")  # how that is told
+        self._not_started = interrupted("")  # what a run ends with then
         self._again_s = FIRST_AGAIN_S
         self._trial: asyncio.TimerHandle | None = None  # until then none is started
 
@@ -294,7 +294,7 @@ class WorkerRunner:
                 pool = before.get(action.name)
                 if pool is not None and pool.concurrency == count and pool.hook == action.hook:
                     del before[action.name]
-                    pool.hook = action.hook  # by which runs find it at once
+                    pool.hook = action.hook  # runs look it up by that object
                 else:
                     pool = self._new_pool(action.name, action.hook, count, self._children.halts)
                 self._of_actions[action.name] = pool

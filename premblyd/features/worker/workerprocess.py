@@ -207,7 +207,7 @@ processor_s = time.thread_time
 
 
 class Listener(Protocol):
-    """Who is told what the process writes."""
+    """Who hears what the process writes."""
 
     def take(self, line: bytes) -> bool:
         """It has written a line of answers. Return whether that was of use."""
@@ -260,7 +260,7 @@ class Reader:
 
 
 class Hearing:
-    """Hears a worker process until it is told to `stop`, or to hear no more answers."""
+    """Hears a worker process until `stop`, or `be_deaf` to its answers."""
 
     def __init__(self, process: WorkerProcess, listener: Listener) -> None:
         self._process, self._listener = process, listener

@@ -14,7 +14,7 @@ import pytest
 
 from premblyd.features.postgresql import shown
 from premblyd.features.postgresql.engine import TRIES
-from premblyd.features.postgresql.failures import plain
+from premblyd.features.postgresql.opening import plain
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.identity import of_this_process

@@ -222,20 +222,6 @@ def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
             assert not backend(pooled).prepare()
 
 
-def test_a_role_that_would_make_its_tables_in_the_catalog_is_told_before_the_start(
-    server: Server, cluster: Cluster
-) -> None:
-    role = "ALTER ROLE reader"
-    with cluster.connect() as connection:
-        connection.execute(f"{role} SET search_path = pg_catalog, public".encode())
-        for place in (postgresql.new_database(cluster), server):
-            [warning] = backend(as_role(place, "reader")).inspect().obstacles
-            assert "?options=-csearch_path%3Dpublic" in warning
-            with pytest.raises(CannotStartError, match=r"begins with pg_catalog"):
-                backend(as_role(place, "reader")).prepare()
-        connection.execute(f"{role} RESET search_path".encode())
-
-
 def test_texts_that_do_not_fit_a_database_stop_the_start(cluster: Cluster) -> None:
     with cluster.connect() as connection:
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
