@@ -119,6 +119,7 @@ class Simulation:
         self.counts: Counter[str] = Counter()
         self.loop: Loop | None = None
         self.receiver: Receiver | None = None
+        self.daemon: Daemon | None = None
         self.stop: asyncio.Future[bool] | None = None
         self.is_quiet = self.unseen_jump = False
         self.machine = "machine-1"
@@ -172,7 +173,8 @@ class Simulation:
     def _open(self, folder: Path) -> Model:
         """Make the database; return who looks into it."""
         path = folder / "premblyd.yaml"
-        path.write_text(json.dumps(self._configuration()))
+        self.whole = self._configuration()
+        path.write_text(json.dumps(self.whole))
         self.settings, self.config_path = load_config(path), path
         self.place: Any = self.settings.database
         assert isinstance(self.place, Path)
@@ -260,7 +262,7 @@ class Simulation:
             if "part of the daemon failed" in str(error):
                 raise Broken("no part of the daemon fails") from None
         finally:
-            self.receiver = self.stop = self.loop = None
+            self.receiver = self.stop = self.loop = self.daemon = None
             loop.throw_away()
             for engine in self.engines:
                 engine.close()
@@ -276,6 +278,7 @@ class Simulation:
             self.model.down_s += self.time.now_s - (self._down_since or 0)
             self.model.calm_since_s = self.time.now_s
             self.receiver, self.unseen_jump = daemon._receiver, False
+            self.daemon = daemon
             self.stop = self.loop.create_future()
             self.model.look()
             is_over = await self.stop
@@ -372,6 +375,37 @@ class Simulation:
                 minutes * 60, self._look if minutes % 20 else self.model.nothing_is_held_up
             )
         self.time.at(length_s, self._be_quiet)
+        self._plan_reloads(length_s)
+
+    def _plan_reloads(self, length_s: float) -> None:
+        """Turn features off for a while, in some worlds: by a generator of their own, so that the
+        others stay as they are."""
+        rng = random.Random(f"reloads {self.seed}")
+        self.comes_back = rng.random() < 0.5
+        if rng.random() < 0.35:
+            for _ in range(rng.randint(1, 4)):
+                off_s = rng.choice(self._busy) + rng.choice((0.05, 2.5, 60.0))
+                without = rng.choice(("order", "once", "confirm", "pending", "retention"))
+                self.time.at(off_s, self._unless_quiet(lambda it=without: self._reload(it)))
+                if self.comes_back:
+                    again_s = off_s + rng.choice((1, 60, 1200))
+                    self.time.at(again_s, self._unless_quiet(self._reload))
+
+    def _reload(self, without: str = "") -> None:
+        """Have the daemon, or its next life, do without a feature; "": with all again."""
+        configuration = {key: each for key, each in self.whole.items() if key != without}
+        configuration["actions"] = [
+            {key: each for key, each in action.items() if key != without}
+            for action in self.whole["actions"]
+        ]
+        self.config_path.write_text(json.dumps(configuration))
+        self.settings = load_config(self.config_path)
+        self.model.off = without
+        self.model.turned_off |= {without}
+        self.model.calm_since_s = self.time.now_s
+        self.tell(f"the configuration has no `{without}`" if without else "it has all again")
+        if self.daemon is not None and self.loop is not None:
+            self.loop.create_task(self.daemon.reload(self.daemon.read()))
 
     def _moments(self, length_s: float) -> Iterator[float]:
         """Yield when somebody is verified, and then another."""
@@ -625,6 +659,8 @@ class Simulation:
         self.tell("from now on all is well")
         self.is_quiet = True
         self._mend_disk()
+        if self.model.turned_off and self.comes_back:
+            self._reload()
         self.api.mode, self.model.can_ask = "well", True
         self.script.bad = self.script.slow = self.script.lacks = 0
         self.time.own.wall_stands = False
