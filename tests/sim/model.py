@@ -383,9 +383,7 @@ class Model:
         if post.at_a_jump:
             return
         # What was stored and could not be acknowledged is a duplicate then.
-        age_s = self.time.now_s - (
-            post.first_sent_s if post.events[0][1] else post.first_ack_s or 0
-        )
+        age_s = self.time.now_s - (post.first_sent_s if post.events[0][1] else post.received_s)
         speed = 2 if self.clock_was_set else 1
         self.require(
             age_s * speed >= (period_ms or 0) / 1000 - 2 - (300 if self.clock_was_set else 0),

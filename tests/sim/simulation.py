@@ -453,7 +453,7 @@ class Simulation:
         self.model.posts.append(post)
         times = [at_s]
         while self.rng.random() < 0.25:
-            times.append(at_s + self.rng.choice((0.0, 0.001, 5.0, 900.0, 9000.0)))
+            times.append(at_s + self.rng.choice((0.0, 0.001, 5.0, 900.0, 9000.0, 15_000.0)))
         for each in times:
             self._busy.append(max(each, 0))
             self.time.at(each, lambda: self._send(post))
@@ -476,17 +476,17 @@ class Simulation:
             *about,
         )
         self.counts["webhooks"] += 1
-        life = self.loop
+        life, sent_s = self.loop, self.time.now_s
 
         def ended(answer: bytes) -> None:
             if self.loop is life and self.loop is not None:
-                self._answered(post, answer)
+                self._answered(post, answer, sent_s)
 
         token = f"token-{self.rng.getrandbits(32)}"
         send(self.receiver, post, ended, token)
         return None
 
-    def _answered(self, post: Post, answer: bytes) -> None:
+    def _answered(self, post: Post, answer: bytes, sent_s: float) -> None:
         about = (post.name, post.person.reference)
         status = int(answer.split(b" ")[1]) if answer else 0
         if status == 200:
@@ -494,6 +494,8 @@ class Simulation:
             again = ", again" if said["duplicate"] else ""
             self.tell(f"200: event {said['event']}{again}", *about, e(said["event"]))
             self.counts["acknowledged"] += 1
+            if post.first_ack_s is None:  # the machine may have slept since it was sent
+                post.received_s = sent_s
             return self.model.acknowledged(post, said["event"], duplicate=said["duplicate"])
         self.tell(f"answer {status}", *about)
         self.model.require(
@@ -569,6 +571,8 @@ class Simulation:
                 self.tell(f"the wall's clock is set by {by_s} s")
                 self.time.own.wall_ns += by_s * 10**9
                 self.model.clock_jumped_s = self.time.now_s
+                if rng.random() < 0.3:  # who starts has to know what was followed before
+                    self.time.at(rng.choice((3, 8, 16, 30)), self._unless_quiet(self._crash_soon))
 
     def _api_changes(self) -> None:
         self.api.mode = self.rng.choice(("well", "moody", "moody", "silent", "busy", "broken"))
@@ -588,7 +592,7 @@ class Simulation:
         with contextlib.closing(connect_operator(self.place)) as database:
             now_ms = database.now_ms()
             name = rng.choice([*self.model.actions])
-            match rng.randrange(5):
+            match rng.randrange(7):
                 case 0 if name not in self.model.paused:
                     database.transact(operating.pause("ada", name, now_ms, None, None))
                     self.model.paused[name] = self.time.now_s
