@@ -361,8 +361,12 @@ class HostsSimulation(Simulation):
                 self.script.kill(run)
             self.tell(f"the machine of {host.name} starts again")
 
+    def _plan_reloads(self, length_s: float) -> None:
+        """Hosts differ in what they start with, see `settings_of`."""
+
     def settings_of(self, host: Host) -> Config:
-        """Return with which configuration it starts: with one action less for a while."""
+        """Return with which configuration it starts: for a while with one action less, or one
+        action without a feature that the other hosts have."""
         actions = host.whole.actions
         if self.is_quiet or not self.faults["actions"] or self.rng.random() < 0.5:
             return host.whole

@@ -65,6 +65,8 @@ class Model:
     cancelled: set[int] = field(default_factory=set)
     clock_set_s: float = float("-inf")  # the last time that somebody set a clock
     clock_was_set: bool = False
+    off: str = ""  # the feature that is turned off
+    turned_off: set[str] = field(default_factory=set)  # those that were, for a while
     lost_jump: bool = False  # it was set before the machine started, and no daemon saw it
     clock_jumped_s: float = float("-inf")
     down_s: float = 0.0  # for how long no daemon ran, in all
@@ -215,7 +217,7 @@ class Model:
             self._is_not_erased(run, person)
             self._is_in_line(run, action, person, others)
             self._is_the_only(run, action, person, others)
-        if CONFIRM.of(action) is not None:
+        if CONFIRM.of(action) is not None and "confirm" not in self.turned_off:
             self._is_confirmed(run, post)
         if post is not None:
             self.require(
@@ -274,7 +276,7 @@ class Model:
 
     def _is_in_line(self, run: Run, action: Action, person: Person, others: Sequence[Run]) -> None:
         """With `order`, one at a time, in the order of receipt."""
-        if ORDER.of(action) is None or person.erased_s is not None:
+        if ORDER.of(action) is None or person.erased_s is not None or "order" in self.turned_off:
             return
         own = {each.event for each in others if each.action == run.action}
         names = {event for event, post in self._by_event.items() if post.person is person}
@@ -302,7 +304,7 @@ class Model:
 
     def _is_the_only(self, run: Run, action: Action, person: Person, others: Sequence[Run]) -> None:
         """With `once`, no second success for a reference and an outcome."""
-        if ONCE.of(action) is None or person.erased_s is not None:
+        if ONCE.of(action) is None or person.erased_s is not None or "once" in self.turned_off:
             return
         outcome = run.environment["PREMBLY_OUTCOME"]
 
@@ -382,9 +384,7 @@ class Model:
         if post.at_a_jump:
             return
         # What was stored and could not be acknowledged is a duplicate then.
-        age_s = self.time.now_s - (
-            post.first_sent_s if post.events[0][1] else post.first_ack_s or 0
-        )
+        age_s = self.time.now_s - (post.first_sent_s if post.events[0][1] else post.received_s)
         speed = 2 if self.clock_was_set else 1
         self.require(
             age_s * speed >= (period_ms or 0) / 1000 - 2 - (300 if self.clock_was_set else 0),
@@ -452,7 +452,8 @@ class Model:
             if delivery in self.replayed or exit_code == FINAL_EXIT:
                 continue
             if CONFIRM.of(action) is not None and confirmed is None:
-                self._was_doubted(delivery, event, error)
+                if "confirm" not in self.turned_off:
+                    self._was_doubted(delivery, event, error)
                 continue
             self.require(
                 spent >= action.retry.attempts,
@@ -549,6 +550,11 @@ class Model:
 
     def unfinished(self) -> list[tuple[Any, ...]]:
         """Return the deliveries that have not ended, but those that stand behind a dead one."""
+        if self.off == "order":
+            return self.rows(
+                "SELECT id, event_id, state, action, last_error FROM delivery"
+                " WHERE state IN ('pending', 'running')"
+            )
         return self.rows(
             "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM order_log WHERE state = 'dead'"
             " UNION SELECT delivery_id FROM ordered JOIN held"
@@ -575,7 +581,8 @@ class Model:
             " JOIN event ON event.id = event_id"
             " WHERE state = 'succeeded' AND reference IS NOT NULL"
         ):
-            if ONCE.of(self.actions[name]) is not None and delivery not in self.replayed:
+            is_once = ONCE.of(self.actions[name]) is not None and "once" not in self.turned_off
+            if is_once and delivery not in self.replayed:
                 names[name, plain_id(reference), outcome].append(delivery)
         for found in names.values():
             self.require(len(found) == 1, "with once, one success", *map(d, found))
@@ -583,6 +590,8 @@ class Model:
     def _expired_is_gone(self, quiet_s: float) -> None:
         """What has expired is removed, unless it waits, or is on hold."""
         retention = RETENTION.of(self.settings)
+        if self.off == "retention":
+            return
         periods = [each for each in (retention.body_ms, retention.identity_ms) if each is not None]
         if not periods or quiet_s < SLACK_S:
             return
@@ -622,7 +631,7 @@ class Model:
         """Prembly's result of what was pending is on record, if it came while it was asked."""
         pending = PENDING.of(self.settings)
         for post in self.posts:
-            if pending is None:
+            if pending is None or "pending" in self.turned_off:
                 return
             if post.word != "PENDING" or post.first_ack_s is None or post.person.erased_s:
                 continue

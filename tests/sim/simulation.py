@@ -119,6 +119,7 @@ class Simulation:
         self.counts: Counter[str] = Counter()
         self.loop: Loop | None = None
         self.receiver: Receiver | None = None
+        self.daemon: Daemon | None = None
         self.stop: asyncio.Future[bool] | None = None
         self.is_quiet = self.unseen_jump = False
         self.machine = "machine-1"
@@ -172,7 +173,8 @@ class Simulation:
     def _open(self, folder: Path) -> Model:
         """Make the database; return who looks into it."""
         path = folder / "premblyd.yaml"
-        path.write_text(json.dumps(self._configuration()))
+        self.whole = self._configuration()
+        path.write_text(json.dumps(self.whole))
         self.settings, self.config_path = load_config(path), path
         self.place: Any = self.settings.database
         assert isinstance(self.place, Path)
@@ -260,7 +262,7 @@ class Simulation:
             if "part of the daemon failed" in str(error):
                 raise Broken("no part of the daemon fails") from None
         finally:
-            self.receiver = self.stop = self.loop = None
+            self.receiver = self.stop = self.loop = self.daemon = None
             loop.throw_away()
             for engine in self.engines:
                 engine.close()
@@ -276,6 +278,7 @@ class Simulation:
             self.model.down_s += self.time.now_s - (self._down_since or 0)
             self.model.calm_since_s = self.time.now_s
             self.receiver, self.unseen_jump = daemon._receiver, False
+            self.daemon = daemon
             self.stop = self.loop.create_future()
             self.model.look()
             is_over = await self.stop
@@ -372,6 +375,37 @@ class Simulation:
                 minutes * 60, self._look if minutes % 20 else self.model.nothing_is_held_up
             )
         self.time.at(length_s, self._be_quiet)
+        self._plan_reloads(length_s)
+
+    def _plan_reloads(self, length_s: float) -> None:
+        """Turn features off for a while, in some worlds: by a generator of their own, so that the
+        others stay as they are."""
+        rng = random.Random(f"reloads {self.seed}")
+        self.comes_back = rng.random() < 0.5
+        if rng.random() < 0.35:
+            for _ in range(rng.randint(1, 4)):
+                off_s = rng.choice(self._busy) + rng.choice((0.05, 2.5, 60.0))
+                without = rng.choice(("order", "once", "confirm", "pending", "retention"))
+                self.time.at(off_s, self._unless_quiet(lambda it=without: self._reload(it)))
+                if self.comes_back:
+                    again_s = off_s + rng.choice((1, 60, 1200))
+                    self.time.at(again_s, self._unless_quiet(self._reload))
+
+    def _reload(self, without: str = "") -> None:
+        """Have the daemon, or its next life, do without a feature; "": with all again."""
+        configuration = {key: each for key, each in self.whole.items() if key != without}
+        configuration["actions"] = [
+            {key: each for key, each in action.items() if key != without}
+            for action in self.whole["actions"]
+        ]
+        self.config_path.write_text(json.dumps(configuration))
+        self.settings = load_config(self.config_path)
+        self.model.off = without
+        self.model.turned_off |= {without}
+        self.model.calm_since_s = self.time.now_s
+        self.tell(f"the configuration has no `{without}`" if without else "it has all again")
+        if self.daemon is not None and self.loop is not None:
+            self.loop.create_task(self.daemon.reload(self.daemon.read()))
 
     def _moments(self, length_s: float) -> Iterator[float]:
         """Yield when somebody is verified, and then another."""
@@ -419,7 +453,7 @@ class Simulation:
         self.model.posts.append(post)
         times = [at_s]
         while self.rng.random() < 0.25:
-            times.append(at_s + self.rng.choice((0.0, 0.001, 5.0, 900.0, 9000.0)))
+            times.append(at_s + self.rng.choice((0.0, 0.001, 5.0, 900.0, 9000.0, 15_000.0)))
         for each in times:
             self._busy.append(max(each, 0))
             self.time.at(each, lambda: self._send(post))
@@ -442,17 +476,17 @@ class Simulation:
             *about,
         )
         self.counts["webhooks"] += 1
-        life = self.loop
+        life, sent_s = self.loop, self.time.now_s
 
         def ended(answer: bytes) -> None:
             if self.loop is life and self.loop is not None:
-                self._answered(post, answer)
+                self._answered(post, answer, sent_s)
 
         token = f"token-{self.rng.getrandbits(32)}"
         send(self.receiver, post, ended, token)
         return None
 
-    def _answered(self, post: Post, answer: bytes) -> None:
+    def _answered(self, post: Post, answer: bytes, sent_s: float) -> None:
         about = (post.name, post.person.reference)
         status = int(answer.split(b" ")[1]) if answer else 0
         if status == 200:
@@ -460,6 +494,8 @@ class Simulation:
             again = ", again" if said["duplicate"] else ""
             self.tell(f"200: event {said['event']}{again}", *about, e(said["event"]))
             self.counts["acknowledged"] += 1
+            if post.first_ack_s is None:  # the machine may have slept since it was sent
+                post.received_s = sent_s
             return self.model.acknowledged(post, said["event"], duplicate=said["duplicate"])
         self.tell(f"answer {status}", *about)
         self.model.require(
@@ -535,6 +571,8 @@ class Simulation:
                 self.tell(f"the wall's clock is set by {by_s} s")
                 self.time.own.wall_ns += by_s * 10**9
                 self.model.clock_jumped_s = self.time.now_s
+                if rng.random() < 0.3:  # who starts has to know what was followed before
+                    self.time.at(rng.choice((3, 8, 16, 30)), self._unless_quiet(self._crash_soon))
 
     def _api_changes(self) -> None:
         self.api.mode = self.rng.choice(("well", "moody", "moody", "silent", "busy", "broken"))
@@ -554,7 +592,7 @@ class Simulation:
         with contextlib.closing(connect_operator(self.place)) as database:
             now_ms = database.now_ms()
             name = rng.choice([*self.model.actions])
-            match rng.randrange(5):
+            match rng.randrange(7):
                 case 0 if name not in self.model.paused:
                     database.transact(pauses.pause("ada", name, now_ms, None, None))
                     self.model.paused[name] = self.time.now_s
@@ -625,6 +663,8 @@ class Simulation:
         self.tell("from now on all is well")
         self.is_quiet = True
         self._mend_disk()
+        if self.model.turned_off and self.comes_back:
+            self._reload()
         self.api.mode, self.model.can_ask = "well", True
         self.script.bad = self.script.slow = self.script.lacks = 0
         self.time.own.wall_stands = False

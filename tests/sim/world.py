@@ -59,6 +59,7 @@ class Post:
     first_sent_s: float = 0.0
     events: list[tuple[int, bool]] = field(default_factory=list)
     first_ack_s: float | None = None
+    received_s: float = 0.0  # what was acknowledged first
     at_a_jump: bool = False  # of the clock
 
     @property
