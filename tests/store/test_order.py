@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.turns import order
 from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.queue.inbox import Inbox, NewDelivery
@@ -60,6 +61,17 @@ def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: 
     assert store.rows(second) == [(NOW_MS + 7, None, 2)]
     assert only(store, NOW_MS + 7).delivery_id == 2
     assert store.rows(LINE)[3] == (4, "pending", 2)
+
+
+def test_nobody_waits_behind_a_dead_one_once_the_action_is_not_to_wait(store: Store) -> None:
+    add(store, "a", "a", then="wait")
+    dead = only(store)
+    assert finish(store, dead, FAILED, None, NOW_MS)
+    assert claim(store, crm=9).jobs == []
+    assert not store.call(lambda transaction: order.let_go(transaction, {"other"}), alone=True)
+    assert store.rows(LINE) == [(1, "dead", None), (2, "pending", 1)]
+    assert store.call(lambda transaction: order.let_go(transaction, {"crm"}), alone=True)
+    assert run(store) == [2]
 
 
 def test_what_comes_in_one_transaction_stands_in_line_too(store: Store) -> None:

@@ -8,7 +8,7 @@ the same transaction (`leave`).
 Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, fn
@@ -119,6 +119,16 @@ def leave(transaction: Transaction, ends: Sequence[End]) -> None:
             transaction.write(statement, id=id_)
 
 
+def let_go(transaction: Transaction, actions: Collection[str]) -> bool:
+    """Have nobody wait behind the dead ones of these actions; return whether somebody may have."""
+    ids = [id_ for id_, action in transaction.rows(_HOLDERS) if action in actions]
+    lock(transaction, ids)
+    for id_ in ids:
+        transaction.write(_HOLD_NOBODY, id=id_)
+    leave(transaction, [End(id_, State.DEAD) for id_ in ids])
+    return bool(ids)
+
+
 def _asking_last(
     transaction: Transaction, line: Line, before: int = _MAX_PLACE
 ) -> Callable[[], LinePlace | None]:
@@ -197,6 +207,12 @@ _MAKE_DUE = Statement(
 _PASS_ON = Statement(Ordered.update(waits_for_id=_EARLIER).where(_WAITS, _HAS_LEFT))
 _LEAVE = Statement(Ordered.delete().where(Ordered.delivery == param("id"), _HAS_LEFT))
 _FORGET = Statement(Ordered.delete().where(Ordered.delivery == param("id")))
+_HOLDERS = Statement(
+    Ordered.select(Ordered.delivery, Ordered.action)
+    .join(Delivery)
+    .where(Ordered.blocks, Delivery.state == State.DEAD)
+)
+_HOLD_NOBODY = Statement(Ordered.update(blocks=False).where(Ordered.delivery == param("id")))
 _IN_LINE = Lookup(Ordered.select(Ordered.delivery), Ordered.delivery)
 _STAND = BulkInsert(Ordered, "delivery_id", *Position._fields)
 _INSERT = BulkInsert(

@@ -1,0 +1,38 @@
+"""What a running daemon does about `order`."""
+
+import asyncio
+from typing import Any
+
+from premblyd.config.models import Config
+from premblyd.features.turns import order
+from premblyd.features.turns.settings import then_of
+from premblyd.ground import loops
+from premblyd.services import Part, Services
+from premblyd.store.writer import Step
+
+STORE_PAUSE_S = 1.0
+LOOK_AGAIN_S = 3600.0  # without a change
+
+
+class Lines(Part):
+    """Makes due what waits behind dead deliveries, when its action is not to wait any more."""
+
+    def open(self, services: Services) -> None:
+        self._services, self._has_changed = services, asyncio.Event()
+        self.loops = {"order": self._run}
+
+    def configure(self, settings: Config, prepared: Any) -> None:
+        self._free = {each.name for each in settings.actions if then_of(each) != "wait"}
+        self._has_changed.set()
+
+    async def _run(self) -> None:
+        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._has_changed)
+
+    async def _round(self) -> float:
+        free, writer = self._free, self._services.writer
+        if await writer.call(lambda each: order.let_go(each, free), Step.EVIDENCE, alone=True):
+            self._services.wake()
+        return LOOK_AGAIN_S
+
+
+PARTS = (Lines,)
