@@ -49,7 +49,9 @@ def simulate(make: Callable[[int], Simulation], given: argparse.Namespace) -> in
         try:
             simulation.run()
         except Broken as broken:
-            print(f"{simulation.told(broken)}\n\nseed {seed}: {broken.promise}")
+            spent_s = time.process_time() - cpu
+            print(f"{simulation.told(broken)}\n\nafter {spent_s:.1f} s of processor")
+            print(f"seed {seed}: {broken.promise}")
             return 1
         finally:
             if given.story:

@@ -60,8 +60,8 @@ def found_by(mutant: Mutant, seconds: float, first: int) -> str | None:
         ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if not ended.returncode:
         return None
-    said = re.findall(r"^seed \d+: .*$", ended.stdout, re.MULTILINE)
-    return said[0] if said else ended.stderr.strip().splitlines()[-1]
+    said = re.findall(r"^after (.* s) of processor\n(seed \d+: .*)$", ended.stdout, re.MULTILINE)
+    return " ".join(said[0]) if said else ended.stderr.strip().splitlines()[-1]
 
 
 def main() -> int:
