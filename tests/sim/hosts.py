@@ -450,11 +450,12 @@ class HostsSimulation(Simulation):
         return super()._somebody_operates()
 
     def _be_quiet(self) -> None:
+        for host in self.hosts:
+            host.disk.mend()  # else one that is slow may always have a transaction open
         if self._has_open:
             return self.time.at(0.05, self._be_quiet)
         for host in self.hosts:
             host.mend()
-            host.disk.mend()
             host.slow_s = 0.0
         super()._be_quiet()
         for host in self.hosts:

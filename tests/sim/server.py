@@ -208,7 +208,9 @@ class Beacon:
         for _ in range(20):
             with contextlib.suppress(LockNotAvailable), self._host.sim.link.pipeline():
                 beaten = self._host.sim.link.execute(saying.text, values)
-                hosts = self._host.sim.link.execute(asking.text, asking.bind({})).fetchall()
+                # Prepared behind one that fails, it would not be there the next time.
+                asked = self._host.sim.link.execute(asking.text, asking.bind({}), prepare=False)
+                hosts = asked.fetchall()
                 break
             await asyncio.sleep(0.1)
         else:
