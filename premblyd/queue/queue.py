@@ -186,7 +186,7 @@ _LET_GO = Statement(
     Delivery.update(
         held_by=None,
         due_at_ms=Delivery.created_at_ms,  # so they begin as they came
-    ).where(IS_HELD, Delivery.held_by.not_in(installed()))
+    ).where(IS_HELD, Delivery.held_by.not_in(installed()), Delivery.state == State.PENDING)
 )
 _IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))
 # By the worker, which no other process ever has: it runs each delivery once at a time, so its last
