@@ -36,6 +36,7 @@ from premblyd.store.sqlite import opening
 from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd
+from tests.support.engines import empty_server, hosts
 from tests.support.logs import Lines, log_plainly, logged
 from tests.support.marks import GUARD, leaves_out, leaves_out_module
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
@@ -44,6 +45,7 @@ from tests.support.receiving import Client, Reception
 from tests.support.store import Store, store_at
 from tests.support.waiting import FOREVER_S
 
+__all__ = ["empty_server", "hosts"]
 SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
 WAIT_LONGEST = {"test_strays", "test_serve", "test_systemd_protocol", "test_cli_reconcile"}
@@ -239,8 +241,8 @@ def _on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
 
 
 def _is_of_sqlite(item: pytest.Item) -> bool:
-    own: set[str] = set(inspect.signature(getattr(item, "function")).parameters)  # noqa: B009
-    return item.get_closest_marker("sqlite") is not None or bool(own & {"path", "prepared"})
+    used: set[str] = set(getattr(item, "fixturenames", ()))
+    return item.get_closest_marker("sqlite") is not None or bool(used & {"path", "prepared"})
 
 
 @pytest.fixture(scope="session")

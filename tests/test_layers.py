@@ -11,6 +11,7 @@ from premblyd.features import FEATURES
 from tests.support.rows import for_each
 
 ROOT = Path(premblyd.__file__).parent
+TESTS = Path(__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 600
 # Alone on its line or lines, as ruff has it. To parse all of the source takes a second.
@@ -132,6 +133,19 @@ def test_the_core_imports_no_feature_and_a_feature_only_those_that_it_needs() ->
     }
     assert not importing(*(f"premblyd.features.{feature}.pages" for feature in FEATURES))
     assert not found
+
+
+def test_tests_lie_in_folders_as_the_code_does_and_those_of_the_core_import_no_feature() -> None:
+    """But for the lines of core/arrows.txt, which only get fewer."""
+    core = TESTS / "core"
+    assert {path.name for path in TESTS.glob("features/[a-z]*")} == set(FEATURES)
+    assert {path.name for path in core.glob("[a-z]*/")} <= set(ROOMS)
+    found = {
+        f"{module.relative_to(core).as_posix()} {feature}"
+        for module in core.rglob("*.py")
+        for feature in re.findall(r"\bfeatures\.(\w+)", module.read_text())
+    }
+    assert found == set((core / "arrows.txt").read_text().splitlines())
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

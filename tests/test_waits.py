@@ -32,13 +32,13 @@ REASONED = {
     "faults/clients.py": "it listens until a server falls silent, of which nobody knows when",
     "faults/hooks.py": "how long hostile hooks may run, by their actions",
     "faults/test_hooks.py": "how long hostile hooks may run, by their actions",
-    "hosts/test_membership.py": "it stands for the daemon's own, and so has its parameters",
+    "features/asking/test_cli_reconcile.py": "what must not have ended by then",
+    "features/postgresql/test_membership.py": "it stands for the daemon's own",
     "sim/hooks.py": "a hook's own, in virtual time",
     "sim/world.py": "the daemon's own, in virtual time",
     "support/dispatching.py": "the daemon's `stop_timeout`",
     "support/forking.py": "it is all that Popen is",
     "support/proxy.py": "it is configured as a page says",
-    "test_cli_reconcile.py": "what must not have ended by then",
 }
 
 

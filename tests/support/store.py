@@ -103,7 +103,7 @@ def impatient(store: "Store") -> Iterator[None]:
 class Store:
     """A prepared database of one engine, and its writer on a loop that runs while the test waits.
 
-    Another engine is another class with these methods: `tests/store/conftest.py` lists them.
+    Another engine is another class with these methods: `tests/support/engines.py` lists them.
     """
 
     def __init__(

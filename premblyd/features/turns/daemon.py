@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from premblyd.config.models import Config
+from premblyd.config.routing import Routing
 from premblyd.features.turns import order
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import loops
@@ -21,8 +22,11 @@ class Lines(Part):
         self._services, self._has_changed = services, asyncio.Event()
         self.loops = {"order": self._run}
 
+    def prepare(self, settings: Config, routing: Routing) -> set[str]:
+        return {each.name for each in settings.actions if then_of(each) != "wait"}
+
     def configure(self, settings: Config, prepared: Any) -> None:
-        self._free = {each.name for each in settings.actions if then_of(each) != "wait"}
+        self._free: set[str] = prepared
         self._has_changed.set()
 
     async def _run(self) -> None:

@@ -1,0 +1,5 @@
+"""The store's tests run on every engine."""
+
+from tests.support.engines import place
+
+__all__ = ["place"]
