@@ -3,6 +3,7 @@ after the other on the same file; and the promises, all along and at the end."""
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import json
@@ -386,7 +387,7 @@ class Simulation:
             for _ in range(rng.randint(1, 4)):
                 off_s = rng.choice(self._busy) + rng.choice((0.05, 2.5, 60.0))
                 without = rng.choice(("order", "once", "confirm", "pending", "retention"))
-                self.time.at(off_s, self._unless_quiet(lambda it=without: self._reload(it)))
+                self.time.at(off_s, self._unless_quiet(functools.partial(self._reload, without)))
                 if self.comes_back:
                     again_s = off_s + rng.choice((1, 60, 1200))
                     self.time.at(again_s, self._unless_quiet(self._reload))
