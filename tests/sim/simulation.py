@@ -236,6 +236,9 @@ class Simulation:
         """A fault that the daemon itself calls its own is one."""
         if event in OWN_FAULTS:
             raise Broken(f"the daemon has no fault of its own: {event} {fields.get('cause')!r}")
+        is_hit = event == "clock.jumped" and self.faults["crashes"] and not self.is_quiet
+        if is_hit and self.loop and self.rng.random() < 0.4:  # who starts knows what was followed
+            self.loop.kill_soon(self.rng.choice((3, 10, 40)))
         if event in ("clock.jumped", "attempt.lease_lost", "daemon.was_down", "pending.given_up"):
             told = {name: value for name, value in fields.items() if name != "reference"}  # salted
             self.tell(f"the log: {event} {told}", d(fields.get("delivery")))
@@ -343,8 +346,8 @@ class Simulation:
             periods = {"body": f"{body}h"}
             if rng.random() < 0.5:
                 periods["identity"] = f"{body + rng.choice((0, 1))}h"
-            if rng.random() < 0.5:
-                periods["record"] = f"{body + rng.choice((1, 2))}h"
+            if rng.random() < 0.7:
+                periods["record"] = f"{body + rng.choice((0, 0, 1, 2))}h"
             configuration["retention"] = periods
         return configuration
 
@@ -454,7 +457,7 @@ class Simulation:
         self.model.posts.append(post)
         times = [at_s]
         while self.rng.random() < 0.25:
-            times.append(at_s + self.rng.choice((0.0, 0.001, 5.0, 900.0, 9000.0, 15_000.0)))
+            times.append(at_s + self.rng.choice((0.0, 0.001, 5.0, 900.0, 5000.0, 9000.0)))
         for each in times:
             self._busy.append(max(each, 0))
             self.time.at(each, lambda: self._send(post))
@@ -572,8 +575,6 @@ class Simulation:
                 self.tell(f"the wall's clock is set by {by_s} s")
                 self.time.own.wall_ns += by_s * 10**9
                 self.model.clock_jumped_s = self.time.now_s
-                if rng.random() < 0.3:  # who starts has to know what was followed before
-                    self.time.at(rng.choice((3, 8, 16, 30)), self._unless_quiet(self._crash_soon))
 
     def _api_changes(self) -> None:
         self.api.mode = self.rng.choice(("well", "moody", "moody", "silent", "busy", "broken"))
