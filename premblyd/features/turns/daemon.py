@@ -16,7 +16,8 @@ LOOK_AGAIN_S = 3600.0  # without a change
 
 
 class Lines(Part):
-    """Makes due what waits behind dead deliveries, when its action is not to wait any more."""
+    """Makes due what waits in vain: behind dead deliveries, when its action is not to wait any
+    more."""
 
     def open(self, services: Services) -> None:
         self._services, self._has_changed = services, asyncio.Event()

@@ -120,10 +120,12 @@ def leave(transaction: Transaction, ends: Sequence[End]) -> None:
 
 
 def let_go(transaction: Transaction, actions: Collection[str]) -> bool:
-    """Have nobody wait behind the dead ones of these actions; return whether somebody may have."""
-    ids = [id_ for id_, action in transaction.rows(_HOLDERS) if action in actions]
+    """Have nobody wait behind the dead ones of these actions, nor behind what has ended and was not
+    seen to leave its line; return whether somebody may have."""
+    dead = [id_ for id_, action in transaction.rows(_HOLDERS) if action in actions]
+    ids = [*dead, *(id_ for (id_,) in transaction.rows(_ENDED))]
     lock(transaction, ids)
-    for id_ in ids:
+    for id_ in dead:
         transaction.write(_HOLD_NOBODY, id=id_)
     leave(transaction, [End(id_, State.DEAD) for id_ in ids])
     return bool(ids)
@@ -212,6 +214,8 @@ _HOLDERS = Statement(
     .join(Delivery)
     .where(Ordered.blocks, Delivery.state == State.DEAD)
 )
+# While another host's claim was under way, somebody cancelled it and queued it again, in a line.
+_ENDED = Statement(Ordered.select(Ordered.delivery).join(Delivery).where(~_STANDS))
 _HOLD_NOBODY = Statement(Ordered.update(blocks=False).where(Ordered.delivery == param("id")))
 _IN_LINE = Lookup(Ordered.select(Ordered.delivery), Ordered.delivery)
 _STAND = BulkInsert(Ordered, "delivery_id", *Position._fields)

@@ -74,6 +74,16 @@ def test_nobody_waits_behind_a_dead_one_once_the_action_is_not_to_wait(store: St
     assert run(store) == [2]
 
 
+def test_nobody_waits_for_ever_behind_one_that_nobody_saw_leave(store: Store) -> None:
+    add(store, "a", "a")
+    store.by_hand(
+        "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1 WHERE id = 1"
+    )
+    assert claim(store, crm=9).jobs == []
+    assert store.call(lambda transaction: order.let_go(transaction, set()), alone=True)
+    assert run(store) == [2]
+
+
 def test_what_comes_in_one_transaction_stands_in_line_too(store: Store) -> None:
     deliveries = [NewDelivery("crm", 3, "continue"), NewDelivery("other", 3)]
     store.wait_all(
