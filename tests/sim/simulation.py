@@ -145,10 +145,13 @@ class Simulation:
         try:
             with self.time.instead_of_real(random.Random(self.seed)), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of what a crash leaves
-                self._run_in(folder)
+                try:
+                    self._run_in(folder)
+                finally:
+                    asyncio.set_event_loop(None)
+                    gc.collect()
         finally:
             shutil.rmtree(folder)
-            asyncio.set_event_loop(None)
             sys.unraisablehook = hook
             if gc_was_on:
                 gc.enable()
