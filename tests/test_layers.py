@@ -56,7 +56,7 @@ LIBRARIES = {
     "rich": "cli features",
     "structlog": "ground/logs.py",
     "pydantic": "config features",
-    "yaml": "config/load.py",
+    "yaml": "config/yamltext.py",
     "jmespath": "ground/expressions.py",
 }
 

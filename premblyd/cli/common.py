@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from premblyd.cli import caller, config_option, json_option
-from premblyd.config.load import load_config, load_yaml
+from premblyd.config import yamltext
+from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces, UnusableFileError, read_bounded
 from premblyd.config.values import When, sqlite_path
@@ -198,7 +199,7 @@ def _database_named_in(config_path: Path) -> DatabaseAddress | None:
     sources = [text, lines[0]] if len(lines) == 1 else [text]
     for source in sources:
         try:
-            document = load_yaml(source).data
+            document = yamltext.load(source).data
             if isinstance(document, dict) and "database" in document:
                 folder = config_path.absolute().parent
                 places = SecretPlaces(folder, look_up=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from premblyd.config import yamltext
 from premblyd.config.models import Action, Config
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class Mistake:
     """Something that is wrong with the value at a path of the file, or with its key. With the
     place in the text it becomes a `Problem`."""
 
-    where: tuple[str | int, ...]
+    where: yamltext.Path
     message: str
     is_about_key: bool = False
 
