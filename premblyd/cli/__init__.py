@@ -24,30 +24,15 @@ from premblyd.feature import Command, added
 from premblyd.ground.errors import PremblydError
 
 _COMMANDS = (
-    Command(
-        "serve",
-        "Run",
-        "premblyd.cli.serve",
-        "Run the daemon in the foreground.",
-    ),
+    Command("serve", "Run", "premblyd.cli.serve", "Run the daemon in the foreground."),
     Command(
         "check",
         "Run",
         "premblyd.cli.check",
         "Validate the configuration; print which actions run for which code.",
     ),
-    Command(
-        "init",
-        "Run",
-        "premblyd.cli.check",
-        "Write an annotated premblyd.yaml.",
-    ),
-    Command(
-        "send",
-        "Run",
-        "premblyd.cli.send",
-        "Sign and POST a payload as Prembly does.",
-    ),
+    Command("init", "Run", "premblyd.cli.check", "Write an annotated premblyd.yaml."),
+    Command("send", "Run", "premblyd.cli.send", "Sign and POST a payload as Prembly does."),
     Command(
         "status",
         "Look",
@@ -61,10 +46,7 @@ _COMMANDS = (
         "List events; --follow shows new ones as they arrive.",
     ),
     Command(
-        "show",
-        "Look",
-        "premblyd.cli.show",
-        "Show one event with its deliveries and attempts.",
+        "show", "Look", "premblyd.cli.show", "Show one event with its deliveries and attempts."
     ),
     Command(
         "deliveries",
@@ -72,18 +54,8 @@ _COMMANDS = (
         "premblyd.cli.lists",
         "List deliveries; --state dead: those that gave up.",
     ),
-    Command(
-        "rejections",
-        "Look",
-        "premblyd.cli.lists",
-        "List requests that were refused.",
-    ),
-    Command(
-        "sql",
-        "Look",
-        "premblyd.cli.sql",
-        "Query the database in SQL, read-only.",
-    ),
+    Command("rejections", "Look", "premblyd.cli.lists", "List requests that were refused."),
+    Command("sql", "Look", "premblyd.cli.sql", "Query the database in SQL, read-only."),
     Command(
         "replay",
         "Act",

@@ -41,7 +41,7 @@ class NewEvent(NamedTuple):
 class Known:
     """What the record knows of some events: `ids` has the event of each key that is there, or was,
     `new` those that are not, and `erased` the keys of what is about somebody who was erased.
-    `beside`: rows of features about new events: by which statement they are inserted, and by the
+    `beside`: rows of features about new events: the statement that inserts them, and by the
     event's key what stands behind its id."""
 
     events: Sequence[NewEvent]

@@ -13,7 +13,7 @@ with a reference; None: it has none. One feature may.
 
 TURNS: what returns whether it is decided of each delivery of an action whether it begins.
 
-TOLD: the variable by which hooks are told `Job.idempotency_key`.
+TOLD: the variable that gives hooks `Job.idempotency_key`.
 
 VOUCHED: the words of gates (`Job.vouched`): so hooks are told what each vouches for.
 

@@ -60,7 +60,7 @@ def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str,
 
 
 def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[int | None]:
-    """Return for each arrival by which erasure it is erased, the first: by a reference, in any
+    """Return for each arrival the first erasure that covers it: by a reference, in any
     spelling, or a session. None: it is not."""
     digests = Digests.of(transaction)
     own = [each.digests(digests) for each in names]

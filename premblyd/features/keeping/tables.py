@@ -74,7 +74,7 @@ class ErasedName(Table):
 
 
 class ErasedEvent(Table):
-    """An event that was erased, or stored so: by which erasure, and a digest of its reference."""
+    """An event that was erased, or stored so: the erasure, and a digest of its reference."""
 
     kept = Kept.RECORD
     event_id = Number(PLAIN, unique=True)
