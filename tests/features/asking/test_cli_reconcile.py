@@ -41,16 +41,6 @@ BVN = "22123456789"  # the stand-in's entries have it as what was looked up
 SESSION = "sdk_session_6c8e3f94aa"
 
 
-@pytest.fixture(autouse=True)
-def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "FIRST_WAIT_S", 0.01)
-
-
-@pytest.fixture(name="record")
-def make_record(tmp_path: Path, api: PremblyApi) -> Record:
-    return Record(tmp_path, api)
-
-
 def reconcile(record: Record, *arguments: object, stdin: bytes | None = None) -> Ran:
     """Run the command, and hold what is true of each: nothing secret is printed."""
     ran = run("reconcile", "--config", record.config, *arguments, stdin=stdin)

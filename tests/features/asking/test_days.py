@@ -5,12 +5,11 @@ import json
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd.features.asking import days, log
+from premblyd.features.asking import days
 from premblyd.features.asking.days import Day
 from premblyd.ground import jsontext, times
 from premblyd.ground.times import DAY_MS, now_ms
@@ -26,16 +25,6 @@ DAY = (datetime.now(UTC) - timedelta(days=2)).date()
 NOON_S = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC).timestamp()
 BEGUN_MS = int(NOON_S * 1000) - DAY_MS // 2
 SESSION = "sdk_session_6c8e3f94aa"
-
-
-@pytest.fixture(autouse=True)
-def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "FIRST_WAIT_S", 0.01)
-
-
-@pytest.fixture(name="record")
-def make_record(tmp_path: Path, api: PremblyApi) -> Record:
-    return Record(tmp_path, api)
 
 
 def know(api: PremblyApi, count: int, product: str = "bvn", **fields: Any) -> list[str]:
