@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
-from peewee import JOIN, SQL, Case, Expression, Query, fn
-
 from premblyd.features.keeping import persons
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold, ToErase
@@ -25,7 +23,7 @@ from premblyd.queue.spellings import Spelt
 from premblyd.record.operating import EVENTS, Change, write_down
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param
-from premblyd.store.tables import Event, VerificationName
+from premblyd.store.tables import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +98,16 @@ def _erasures_of(transaction: Transaction, subject: Subject) -> list[int]:
     return sorted({number for (number,) in found})
 
 
-def end(which: int | Subject, *, actor: str, now_ms: int) -> Change[list[int]]:
-    """End a hold, or all that are on a person or a verification. The change returns those that
-    were in force and are not any more."""
+def end(number: int, *, actor: str, now_ms: int) -> Change[bool]:
+    """End a hold. The change returns whether it was in force."""
 
-    def end(transaction: Transaction) -> list[int]:
+    def end(transaction: Transaction) -> bool:
         transaction.lock([EVENTS])
-        ended = []
-        for number in _in_force(transaction, which, now_ms):
-            transaction.change(_END, id=number, ended_at_ms=now_ms, ended_by=actor)
-            write_down(transaction, actor, "end-hold", now_ms, f"hold {number}")
-            ended.append(number)
-        return ended
+        if transaction.row(_BY_ID, id=number, now_ms=now_ms) is None:
+            return False
+        transaction.change(_END, id=number, ended_at_ms=now_ms, ended_by=actor)
+        write_down(transaction, actor, "end-hold", now_ms, f"hold {number}")
+        return True
 
     return end
 
@@ -192,51 +188,6 @@ def on(
     users = _in_force_on(transaction, _IDS_OF_USERS, now_ms, user_refs)
     verifications = _in_force_on(transaction, _IDS_OF_REFERENCES, now_ms, names)
     return sorted(set(chain(*users.values(), *verifications.values())))
-
-
-def is_on_hold(now_ms: Any) -> Expression:
-    """Return the condition on Event that it is held, as `held` says, save that a session leads it
-    to no other event: for counts."""
-    plain = fn.COALESCE(Event.reference_key, Event.reference)
-    own, also = VerificationName.alias(), VerificationName.alias()
-    in_force = is_in_force(now_ms)
-    of_event = Hold.select(SQL("1")).where(in_force)
-    # By CROSS, SQLite begins with the few rows of the event's names, and not with all holds.
-    of_names = own.select(SQL("1")).join(also, JOIN.CROSS).switch(own).join(Hold, JOIN.CROSS)
-    of_names = of_names.where(
-        own.name == plain, also.verification == own.verification, Hold.reference == also.name
-    )
-    references, keys = _references_of_held(now_ms)
-    is_of_others = Event.reference.in_(references) | plain.in_(references) | plain.in_(keys)
-    return (
-        fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
-        | fn.EXISTS(of_event.where(Hold.reference == plain))
-        | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
-        | fn.EXISTS(of_names.where(in_force))
-        | Case(None, [(Event.user_ref.is_null(), is_of_others)], SQL("FALSE"))
-    )
-
-
-def _references_of_held(now_ms: Any) -> Sequence[Query]:
-    """Return the queries of the references, as they are spelt and in their one spelling, of events
-    whose persons are held. They are found once for all events that a statement looks at: thousands
-    may have the same reference."""
-    found: list[Query] = []
-    for name in ("reference", "reference_key"):
-        other = Event.alias()
-        column = getattr(other, name)
-        # By CROSS, SQLite begins with the holds; by COALESCE, it takes the events of each person.
-        query = Hold.select(column).join(other, JOIN.CROSS).where(Hold.user_ref == other.user_ref)
-        found.append(query.where(is_in_force(now_ms), fn.COALESCE(column, "") != ""))
-    return found
-
-
-def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> list[int]:
-    if isinstance(which, int):
-        return [number for (number,) in transaction.rows(_BY_ID, id=which, now_ms=now_ms)]
-    if which.user_ref is not None:
-        return on(transaction, [which.user_ref], [], now_ms)
-    return on(transaction, [], [which.reference or ""], now_ms)
 
 
 def as_stored(subject: Subject) -> Subject:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 from peewee import Field, Query, Tuple, fn
 
 from premblyd.features.keeping import removing
-from premblyd.features.keeping.erased import MARK_ERASED, mark
+from premblyd.features.keeping.erased import MARK_ERASED
 from premblyd.features.keeping.tables import Hold
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
-from premblyd.queue.digests import Digests
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.store.columns import Kept, emptied
@@ -22,7 +21,7 @@ from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts, State
 from premblyd.store.table import Table
-from premblyd.store.tables import Delivery, Event, OperatorAction, VerificationName
+from premblyd.store.tables import Delivery, OperatorAction, VerificationName
 
 SHORTEST_NAME = 4  # characters
 NOTES = 1000  # that are read at once
@@ -30,18 +29,6 @@ NOTES = 1000  # that are read at once
 
 _WORD = re.compile(r"\w+")
 ByTable = dict[str, list[int]]  # rows, by their numbers
-
-
-def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
-    """Return which rows of other tables are about these events."""
-    ids = sorted(event_ids)
-    deliveries = removing.deliveries_of(transaction, ids)
-
-    found: dict[str, set[int]] = {name: set() for name in _ABOUT}
-    for numbers, lookups in ((ids, _OF_EVENTS), (deliveries, _OF_DELIVERIES)):
-        for table, lookup in lookups:
-            found[table].update(row[0] for row in transaction.look_up(lookup, numbers))
-    return {"delivery": deliveries, **{table: sorted(rows) for table, rows in found.items()}}
 
 
 def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -63,15 +50,11 @@ def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> i
     return cancelled
 
 
-def erase_of_events(
-    transaction: Transaction, event_ids: Collection[int], erasure_id: int, digests: Digests
-) -> None:
+def erase_of_events(transaction: Transaction, event_ids: Collection[int], erasure_id: int) -> None:
     """Empty these events, which don't wait for anything, and all their rows in other tables."""
     ids = sorted(event_ids)
-    found = transaction.look_up(_REFERENCES, ids)
-    marks = [(number, *mark(digests, erasure_id, reference)) for number, reference in found]
     removing.empty_identities(transaction, ids, RemovedParts.ERASED)
-    transaction.write_many(MARK_ERASED, marks)
+    transaction.write_many(MARK_ERASED, [(number, erasure_id) for number in ids])
 
 
 class Names(NamedTuple):
@@ -175,11 +158,6 @@ def _rows_emptied(table: type[Table], *kept: Kept) -> Lookup:
 
 
 _IDENTITY = (Kept.BODY, Kept.IDENTITY)
-_OF_DELIVERIES, _OF_EVENTS = (
-    [(each.model._meta.table_name, _ids(each.model, each)) for each in columns]
-    for columns in (removing.BY_DELIVERY, removing.BY_EVENT)
-)
-_ABOUT = [name for name, _ in (*_OF_DELIVERIES, *_OF_EVENTS)]
 # By COALESCE, SQLite finds them by their events, and does not read all that wait.
 _STATE = fn.COALESCE(Delivery.state, "")
 _IS_WAITING = _STATE.in_([State.PENDING, State.DEAD])  # a dead one waits for who mends it
@@ -202,7 +180,6 @@ _STOP = [
     for table in TABLES
     if table.stopped
 ]
-_REFERENCES = Lookup(Event.select(Event.id, Event.reference), Event.id)
 # Of features, by the names of their tables: by what rows about no event are found.
 _NAMING = {each._meta.table_name: getattr(each, each.named_by) for each in TABLES if each.named_by}
 _NOTED = {each._meta.table_name: getattr(each, each.noted_in) for each in TABLES if each.noted_in}

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.keeping import erasing, holds
-from premblyd.features.keeping.erasing import Done, Request
-from premblyd.features.keeping.findings import Findings, look
+from premblyd.features.keeping.erasing import Done, Findings, Request, look
 from premblyd.features.keeping.holds import BeingErasedError, Subject
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.errors import TryAgainError
@@ -44,7 +43,7 @@ def test_what_came_by_another_name_goes_too(store: Store, monkeypatch: pytest.Mo
     names = {"reference": "ref-new", "session_id": "session-new"}
     ids.append(arrive(store, 3, NewDelivery("crm", 3), **names))
     done = erase(store)
-    assert (sorted(done.keys), done.cancelled, done.rows["event"]) == (ids, 1, 4)
+    assert (sorted(done.keys), done.cancelled) == (ids, 1)
     assert store.rows(WHOLE) == []
     assert store.rows("SELECT events, cancelled FROM erasure") == [(4, 1)]
     late = arrive(store, 4, **names)
@@ -117,7 +116,7 @@ def test_wherever_a_command_was_ended_it_goes_on_and_nothing_is_half_erased(
                     break
         assert store.rows("SELECT count(*) FROM to_erase") != [(0,)], "it is not over"
         done = erase(store)
-        assert (len(done.keys), done.rows["event"], done.rows["delivery"]) == (3, 3, 3)
+        assert len(done.keys) == 3
         assert store.rows(WHOLE) == []
         assert store.rows("SELECT count(*) FROM to_erase") == [(0,)]
     assert ended_after > 6, "of so many transactions"

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.keeping import holds, removing, retention, sweeping
+from premblyd.features.keeping import holds, removing, retention
 from premblyd.features.keeping.holds import Subject
-from premblyd.features.keeping.retention import Done
+from premblyd.features.keeping.retention import Done, Round
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.sweeping import Round
 from premblyd.features.keeping.tables import Removed
 from premblyd.ground.times import DAY_MS, HOUR_MS
 from premblyd.store.columns import PLAIN, ColumnType, Kept, columns
@@ -159,10 +158,10 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
 
 def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     store.add()
-    store.call(holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
+    number = store.call(holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="1d") == {}
     assert put_off(store) == [("identity", 1), ("record", 1)]
-    store.call(holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
+    store.call(holds.end(number, actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
     assert put_off(store) == []
 
@@ -180,7 +179,7 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
 
 
 def test_of_much_put_off_a_round_takes_some(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeping, "MOST_PUT_OFF", 1)
+    monkeypatch.setattr(retention, "MOST_PUT_OFF", 1)
     store.add_at_once(2 * retention.BATCH)
     assert sweep(store, body="1d") == {}
     store.by_hand(OVER)

@@ -43,7 +43,7 @@ def note_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     "change",
     [
         holds.place(PERSON, actor="ada", now_ms=NOW_MS),
-        holds.end(PERSON, actor="ada", now_ms=NOW_MS),
+        holds.end(1, actor="ada", now_ms=NOW_MS),
         lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(
             each, Walk(Removed.RECORD), None
         ),
