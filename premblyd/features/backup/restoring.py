@@ -121,7 +121,7 @@ def taken_in(
     key_path = own_key and (key_path or own_key)
     new = beside(real, NEW)
     with contextlib.ExitStack() as held:
-        with _saying(copy, key_path):
+        with _saying(copy):
             # What root alone may read is read first, and by root.
             descriptor = held.enter_context(_opened(copy))
             _require_unchanged(copy, descriptor)
@@ -224,7 +224,7 @@ def _newest(folder: Path, replaced: _Known | None) -> Path:
 
 
 @contextlib.contextmanager
-def _saying(copy: Path, key_path: Path | None) -> Iterator[None]:
+def _saying(copy: Path) -> Iterator[None]:
     """Say in words why a copy can't be put in."""
     kind: type[PremblydError] = UnusableCopyError
     try:
@@ -233,12 +233,10 @@ def _saying(copy: Path, key_path: Path | None) -> Iterator[None]:
     except UnusableCopyError as error:
         why = str(error)
     except NotOpenedError:
-        why = f"{copy} is encrypted, or is no SQLite database. With `encryption` it can be put in."
-        if key_path is not None:
-            why = (
-                f"{copy} is damaged, or encrypted with another key than that in {key_path}. If the"
-                " record had another when it was copied, `--key FILE` names that."
-            )
+        why = (
+            f"{copy} is damaged, or encrypted with another key than the record: `--key FILE` names"
+            " that. Without `encryption` an encrypted copy can't be put in."
+        )
     except StoreUnavailableError as error:
         why = f"{copy} can't be put in: {error.reason}."
     except failures() as error:

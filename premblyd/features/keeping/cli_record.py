@@ -167,10 +167,7 @@ def vacuum(config_path: Path, *, as_json: bool) -> None:
     with its.hold():  # before SQLite has the file open: this closes it, which ends all locks
         database = open_to_change(place)
         before = its.sizes()
-        needed = size(vacuuming.require_room(before))
-        if before.free_bytes is not None:
-            free = size(before.free_bytes)
-            click.echo(f"This takes {needed} of disk for a while; {free} are free.", err=True)
+        vacuuming.require_room(before)
         vacuuming.vacuum(place, database)
         count = vacuuming.bytes_of(its.sizes())
     freed = max(vacuuming.bytes_of(before) - count, 0)

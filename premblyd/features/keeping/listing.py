@@ -1,4 +1,4 @@
-"""What lists and replays say of events of which something was deleted; and the list of holds."""
+"""What replays say of events of which something was deleted; and the list of holds."""
 
 from collections.abc import Collection
 from typing import Any
@@ -13,12 +13,6 @@ from premblyd.store.columns import Seen
 from premblyd.store.engine import Database
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
-
-NAMELESS = {RemovedParts.IDENTITY: "(removed)", RemovedParts.ERASED: "(erased)"}
-
-
-def _nameless(event: Any) -> str | None:
-    return None if event.reference else NAMELESS.get(event.removed_parts)
 
 
 def _erased(database: Database, event_ids: Collection[int]) -> list[int]:
@@ -45,7 +39,6 @@ def holds(database: Database, now_ms: int) -> list[HoldRow]:
     return queries.whole(database, query, Hold.id, HoldRow)
 
 
-INSTEAD = (("reference", _nameless),)
 VETOES = (
     Veto(
         name="erased",

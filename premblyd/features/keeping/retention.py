@@ -101,18 +101,6 @@ def periods(retention: Retention) -> dict[Removed, int]:
     return {removed: period for removed, period in found.items() if period is not None}
 
 
-def unset(retention: Retention) -> list[Removed]:
-    """Return the classes that are kept for ever: neither they nor a later one have a period."""
-    found = periods(retention)
-    return [each for each in Removed if not found.keys() & {each, *_later(each)}]
-
-
-def _later(removed: Removed) -> tuple[Removed, ...]:
-    if removed not in STRONGEST_FIRST:
-        return ()
-    return tuple(reversed(STRONGEST_FIRST[: STRONGEST_FIRST.index(removed)]))
-
-
 def walks(retention: Retention) -> list[Walk]:
     """Return all walks of a round, in their order."""
     found = periods(retention)

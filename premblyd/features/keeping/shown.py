@@ -9,7 +9,7 @@ from peewee import Case, Tuple, fn
 
 from premblyd.config.models import Config
 from premblyd.features.keeping import holds
-from premblyd.features.keeping.retention import DONE, START, periods, unset
+from premblyd.features.keeping.retention import DONE, START, periods
 from premblyd.features.keeping.settings import RETENTION, Retention, period_text
 from premblyd.features.keeping.tables import (
     ErasedEvent,
@@ -26,7 +26,7 @@ from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.queue import trusted
-from premblyd.record import events, queries
+from premblyd.record import queries
 from premblyd.record.events import Show, WholeEvent
 from premblyd.record.told import Item, Part, Severity, Situation, Told, trouble
 from premblyd.store import connections
@@ -101,11 +101,7 @@ def promises(settings: Config) -> Iterator[str]:
 def in_words(retention: Retention) -> str:
     """Return which periods are in force, in a line."""
     limited = [f"{removed} {period_text(ms)}" for removed, ms in periods(retention).items()]
-    if not limited:
-        return "nothing is deleted (no `retention`)"
-    for_ever = unset(retention)
-    rest = f"; for ever: {', '.join(for_ever)}" if for_ever else ""
-    return f"{', '.join(limited)}{rest}"
+    return ", ".join(limited) or "nothing is deleted (no `retention`)"
 
 
 BEHIND_MS = DAY_MS  # it is deleted in small steps, once it has expired
@@ -222,8 +218,7 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
 
 @trouble(reminds=True)
 def clock(situation: Situation) -> Iterator[Item]:
-    """Yield that the clock is far from the trusted time; and that the record has what is yet to
-    come, by more than a clock is wrong that somebody looks after."""
+    """Yield that the clock is far from the trusted time."""
     trusted_ms = situation.database.look(functools.partial(trusted.read, wall_ms=situation.now_ms))
     if trusted.is_apart(trusted_ms, situation.now_ms):
         now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
@@ -236,16 +231,6 @@ def clock(situation: Situation) -> Iterator[Item]:
             " once, and deletes what has expired by the clock.",
             command="sudo -u premblyd premblyd record prune --trust-clock",
             about="trusted time",
-        )
-    latest_ms = events.latest_ms(situation.database)
-    if latest_ms is not None and latest_ms - situation.now_ms >= DAY_MS:
-        now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)
-        yield Item(
-            severity=Severity.URGENT,
-            text=f"The clock says {now} UTC, but an event was received at {latest} UTC: it is"
-            " wrong now, or was then.",
-            remedy="`timedatectl` shows the time, and whether it is synchronised.",
-            command="timedatectl",
         )
 
 

@@ -176,7 +176,7 @@ def test_a_copy_may_be_older_than_the_encryption_or_the_key(plain: Path, there: 
     assert key.read_text() == OTHER_KEY
     plain.write_text(settings)
     put(prepared_file(), database)
-    assert "is encrypted, or is no SQLite database" in refused(plain, copy)
+    assert "an encrypted copy can't be put in" in refused(plain, copy)
 
 
 def test_what_is_cut_or_flipped_is_refused(config: Path, there: Path) -> None:

@@ -20,11 +20,11 @@ def said(database: Database) -> list[str]:
     return [*shown._of_kept(Situation(record=database, now_ms=NOW_MS))]
 
 
-def test_periods_are_said_and_what_is_kept_for_ever() -> None:
+def test_periods_are_said() -> None:
     retention = Retention.model_validate({"body": "90d", "record": "7y"})
-    assert shown.in_words(retention) == "body 90d, record 7y; for ever: rejections"
+    assert shown.in_words(retention) == "body 90d, record 7y"
     retention = Retention.model_validate({"identity": "52w"})
-    assert shown.in_words(retention) == "identity 364d; for ever: record, rejections"
+    assert shown.in_words(retention) == "identity 364d"
 
 
 def test_holds_in_force_are_counted(store: Store, database: Database) -> None:
@@ -49,6 +49,6 @@ def test_erasures_are_counted(store: Store, database: Database) -> None:
 def test_status_says_it_to_people_and_to_programs(config: Path) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"retention": {"body": "90d"}}))
     out = run("status", "--config", config).out
-    assert "\nRetention: body 90d; for ever: identity, record, rejections.\n" in out
+    assert "\nRetention: body 90d.\n" in out
     kept = json.loads(run("status", "--json", "--config", config).out)["kept"]
     assert kept == {"holds": 0, "erasures": 0, "bytes_remain_since_ms": None}
