@@ -31,7 +31,6 @@ from premblyd.features.keeping import (
     vacuuming,
 )
 from premblyd.features.keeping.erasing import Done, Findings, Request
-from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.personrows import names_in
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.settings import period_ms
@@ -142,9 +141,8 @@ def hold(
     if until_ms is not None and until_ms <= now_ms:
         raise click.UsageError(f"--until {until} is past.")
     events = len(record.look(partial(persons.find, named=named)).event_ids)
-    subject = Subject(user_ref=user_ref, reference=reference)
     number = record.transact(
-        holds.place(subject, actor=actor(), now_ms=now_ms, until_ms=until_ms, reason=reason)
+        holds.place(named, actor=actor(), now_ms=now_ms, until_ms=until_ms, reason=reason)
     )
     end = f"{times.for_people(until_ms)} UTC" if until_ms else f"`premblyd person release {number}`"
     words = (

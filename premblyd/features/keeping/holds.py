@@ -7,7 +7,6 @@ a hold says of a person goes when it ends.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -26,14 +25,6 @@ from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, p
 from premblyd.store.tables import Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """Of whom or of what a hold is: a person by `user_ref`, or a verification by `reference`."""
-
-    user_ref: str | None = None
-    reference: str | None = None
-
-
 class BeingErasedError(PremblydError):
     """Whom a hold would be on is being erased."""
 
@@ -41,8 +32,7 @@ class BeingErasedError(PremblydError):
         which = ", ".join(f"erasure {number}" for number in numbers)
         super().__init__(
             f"No hold was placed: {which} has begun, and has deleted a part. If it was"
-            " interrupted, run the same `premblyd person erase` again; `premblyd person erase"
-            " --list` lists it."
+            " interrupted, run the same `premblyd person erase` again."
         )
 
 
@@ -54,7 +44,7 @@ class _Event(NamedTuple):
 
 
 def place(
-    subject: Subject,
+    named: Named,
     *,
     actor: str,
     now_ms: int,
@@ -65,11 +55,10 @@ def place(
     the hold's id, or raises BeingErasedError."""
 
     def place(transaction: Transaction) -> int:
-        stored = as_stored(subject)
-        about = {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
+        about = {"user_ref": None, "reference": None, "reason": reason, named.by: named.name}
         own = {"since_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([EVENTS])
-        if erasures := _erasures_of(transaction, subject):
+        if erasures := _erasures_of(transaction, named):
             raise BeingErasedError(erasures)
         number = int(transaction.insert(_PLACE, **own, **about) or 0)
         write_down(transaction, actor, "hold", now_ms, f"hold {number}")
@@ -78,15 +67,11 @@ def place(
     return place
 
 
-def _erasures_of(transaction: Transaction, subject: Subject) -> list[int]:
+def _erasures_of(transaction: Transaction, named: Named) -> list[int]:
     """Return the erasures that are not done and take what a hold would be on. Some of it has no
     names any more: it is known by digests."""
     if transaction.row(_ANY_LEFT) is None:
         return []
-    if subject.user_ref is not None:
-        named = Named.user(subject.user_ref)
-    else:
-        named = Named.reference(subject.reference or "")
     person, digests = persons.find(transaction, named), Digests.of(transaction)
     of_names = {named.digest(digests), *map(digests.of_user, person.user_refs)}
     of_names |= set(map(digests.of_reference, person.references))
@@ -170,14 +155,14 @@ def _in_force_on(
     return found
 
 
-def held_subjects(
-    transaction: Transaction, subjects: Mapping[int, Subject], now_ms: int
+def held_references(
+    transaction: Transaction, references: Mapping[int, str], now_ms: int
 ) -> set[int]:
-    """Return the numbers of those of these persons and verifications that are held, as an event of
-    theirs would be."""
-    if not subjects or transaction.row(_ANY, now_ms=now_ms) is None:
+    """Return the numbers of those of these references that are held, as an event of theirs would
+    be."""
+    if not references or transaction.row(_ANY, now_ms=now_ms) is None:
         return set()
-    events = [_Event(each, of.user_ref, of.reference, None) for each, of in subjects.items()]
+    events = [_Event(number, None, each, None) for number, each in references.items()]
     return {number for number, _ in _held_among(transaction, events, now_ms)}
 
 
@@ -188,11 +173,6 @@ def on(
     users = _in_force_on(transaction, _IDS_OF_USERS, now_ms, user_refs)
     verifications = _in_force_on(transaction, _IDS_OF_REFERENCES, now_ms, names)
     return sorted(set(chain(*users.values(), *verifications.values())))
-
-
-def as_stored(subject: Subject) -> Subject:
-    """Return whom or what somebody has named, a reference in its one spelling."""
-    return replace(subject, reference=subject.reference and plain_id(subject.reference))
 
 
 class _Related(NamedTuple):

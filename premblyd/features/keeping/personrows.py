@@ -4,11 +4,10 @@ outcome, times and counts stay."""
 
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from peewee import Field, Query, Tuple, fn
+from peewee import Field, Query, fn
 
 from premblyd.features.keeping import removing
 from premblyd.features.keeping.erased import MARK_ERASED
@@ -24,10 +23,8 @@ from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, OperatorAction, VerificationName
 
 SHORTEST_NAME = 4  # characters
-NOTES = 1000  # that are read at once
 
 
-_WORD = re.compile(r"\w+")
 ByTable = dict[str, list[int]]  # rows, by their numbers
 
 
@@ -85,8 +82,7 @@ def eventless(transaction: Transaction, names: Names) -> ByTable:
 
     return {
         **{table: found((lookup, spelt)) for table, lookup in _OF_NOTHING.items()},
-        "operator_action": _noted(transaction, names.all),
-        **{table: _explained(transaction, words, names.all) for table, words in _WORDS.items()},
+        **{table: _noted(transaction, notes, names.all) for table, notes in _NOTES.items()},
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
     }
@@ -107,43 +103,19 @@ def _spellings(reference: str) -> set[str]:
     return {reference, *spelt, *map(str.upper, spelt)}
 
 
-def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
-    """Return which operators' notes have one of these names as a word."""
-    found: list[int] = []
-    sought = _by_word(names)
-    after_ms, after_id = -1, 0
-    while rows := transaction.rows(_NOTES, after_ms=after_ms, after_id=after_id, limit=NOTES):
-        found += [number for _, number, note in rows if _has_name(note, sought)]
-        after_ms, after_id, _ = rows[-1]
-    return found
-
-
-def _explained(transaction: Transaction, words: Statement, names: Collection[str]) -> list[int]:
+def _noted(transaction: Transaction, notes: Statement, names: Collection[str]) -> list[int]:
     """Return which rows have one of these names as a word in what an operator wrote there."""
-    sought = _by_word(names)
-    return [number for number, text in transaction.rows(words) if _has_name(text, sought)]
-
-
-def _by_word(names: Collection[str]) -> Mapping[str, list[str]]:
-    """Return names by the longest word in each, which stands in a text wherever the name does: so a
-    note is not compared with each of thousands of names, while webhooks wait."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        found[max(_WORD.findall(name), key=len, default="")].append(name)
-    return found
-
-
-def _has_name(note: Any, sought: Mapping[str, list[str]]) -> bool:
-    if not isinstance(note, str):
-        return False
-    words = {"", *_WORD.findall(note)}
-    return any(names_in(name, note) for word in words for name in sought.get(word, ()))
+    return [
+        number
+        for number, text in transaction.rows(notes)
+        if isinstance(text, str) and any(names_in(name, text) for name in names)
+    ]
 
 
 def names_in(name: str, text: str) -> bool:
     """Return whether a name stands in a text by itself, and not as a part of a longer word. One of
     a few characters names nobody there: it may be a number of anything."""
-    if len(name) < SHORTEST_NAME:
+    if len(name) < SHORTEST_NAME or name not in text:
         return False
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
@@ -191,21 +163,16 @@ NAMES_OF_NOTHING = [
     Statement(each.model.select(each).where(each.model.event.is_null()))
     for each in _NAMING.values()
 ]
-_WORDS = {
-    table: Statement(each.model.select(each.model.id, each)) for table, each in _NOTED.items()
+_NOTES = {
+    "operator_action": Statement(
+        OperatorAction.select(OperatorAction.id, OperatorAction.note).where(
+            OperatorAction.note.is_null(False),
+            OperatorAction.event_id.is_null(),
+            OperatorAction.delivery_id.is_null(),
+        )
+    ),
+    **{table: Statement(each.model.select(each.model.id, each)) for table, each in _NOTED.items()},
 }
-_NOTES = Statement(
-    OperatorAction.select(OperatorAction.at_ms, OperatorAction.id, OperatorAction.note)
-    .where(
-        Tuple(OperatorAction.at_ms, OperatorAction.id)
-        > Tuple(param("after_ms"), param("after_id")),
-        OperatorAction.note.is_null(False),
-        OperatorAction.event_id.is_null(),
-        OperatorAction.delivery_id.is_null(),
-    )
-    .order_by(OperatorAction.at_ms, OperatorAction.id)
-    .limit(param("limit"))
-)
 _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())

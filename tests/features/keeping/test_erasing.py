@@ -15,7 +15,6 @@ from premblyd.features.asking.questions import Confirmed
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
-from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import session_reference
@@ -267,20 +266,20 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
 @for_each(
     ("held", "named"),
     [
-        ({"user_ref": "ada-lovelace"}, ADA),
-        ({"reference": "ref-ada"}, ADA),
-        ({"reference": "session-a"}, ADA),
-        ({"user_ref": "eve"}, ADA),
-        ({"user_ref": "ada-lovelace"}, Named.event(2)),
-        ({"user_ref": "ada-lovelace"}, Named.reference("ref-ada")),
+        (ADA, ADA),
+        (Named.reference("ref-ada"), ADA),
+        (Named.reference("session-a"), ADA),
+        (Named.user("eve"), ADA),
+        (ADA, Named.event(2)),
+        (ADA, Named.reference("ref-ada")),
     ],
 )
-def test_a_hold_refuses_and_says_which(store: Store, held: dict[str, str], named: Named) -> None:
+def test_a_hold_refuses_and_says_which(store: Store, held: Named, named: Named) -> None:
     """The event that names nobody may be hers who has its reference too."""
     arrive(store, 1, session_id="session-a")
     arrive(store, 2, session_id=None, user_ref=None)
     arrive(store, 3, session_id=None, user_ref="eve")
-    number = store.call(holds.place(Subject(**held), actor="court", now_ms=NOW_MS))
+    number = store.call(holds.place(held, actor="court", now_ms=NOW_MS))
     with pytest.raises(HeldError, match=f"hold {number}"):
         erase(store, named)
     assert store.rows("SELECT id FROM erasure") == []
@@ -289,7 +288,7 @@ def test_a_hold_refuses_and_says_which(store: Store, held: dict[str, str], named
 
 def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
     arrive(store, 1)
-    subject = Subject(user_ref="ada-lovelace")
+    subject = Named.user("ada-lovelace")
     store.call(holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues"))
     erase(store)
     assert store.rows("SELECT user_ref, reason, actor FROM hold") == [(None, None, "court")]

@@ -8,7 +8,7 @@ import pytest
 
 from premblyd.features.keeping import erasing, holds
 from premblyd.features.keeping.erasing import Done, Findings, Request, look
-from premblyd.features.keeping.holds import BeingErasedError, Subject
+from premblyd.features.keeping.holds import BeingErasedError
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.errors import TryAgainError
 from premblyd.queue.inbox import NewDelivery
@@ -60,22 +60,21 @@ def test_another_takes_over_what_is_left(store: Store, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("named", [ADA, Named.reference("ref-ada")])
-@pytest.mark.parametrize("by", ["user_ref", "reference"])
+@pytest.mark.parametrize("held", [ADA, Named.reference("ref-ada")])
 def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
-    store: Store, monkeypatch: pytest.MonkeyPatch, named: Named, by: str
+    store: Store, monkeypatch: pytest.MonkeyPatch, named: Named, held: Named
 ) -> None:
     """It would hold nothing of what is gone already, and the rest goes."""
     for number in range(3):
         arrive(store, number)
     begin(store, monkeypatch, named)
-    subject = Subject(**{by: {"user_ref": "ada-lovelace", "reference": "ref-ada"}[by]})
     with pytest.raises(BeingErasedError, match="No hold was placed: erasure 1 has begun"):
-        store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
-    store.call(holds.place(Subject(user_ref="eve"), actor="court", now_ms=NOW_MS))
+        store.call(holds.place(held, actor="court", now_ms=NOW_MS))
+    store.call(holds.place(Named.user("eve"), actor="court", now_ms=NOW_MS))
     assert store.rows("SELECT user_ref FROM hold") == [("eve",)]
     erase(store, named)
     assert store.rows(WHOLE) == []
-    store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
+    store.call(holds.place(held, actor="court", now_ms=NOW_MS))
 
 
 def test_a_hook_of_what_is_left_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +160,7 @@ def test_a_hold_that_came_while_a_person_of_many_was_looked_for_leaves_all_as_it
 
     def look_beside(*asked: Any) -> Findings:
         found = look(*asked)
-        store.call(holds.place(Subject(reference="ref-new"), actor="court", now_ms=NOW_MS))
+        store.call(holds.place(Named.reference("ref-new"), actor="court", now_ms=NOW_MS))
         return found
 
     monkeypatch.setattr(erasing, "look", look_beside)

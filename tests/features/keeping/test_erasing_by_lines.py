@@ -12,7 +12,6 @@ import pytest
 
 from premblyd.features.keeping import erasing, erasurelines, holds
 from premblyd.features.keeping.erasurelines import AppliedAgain, Line, all_lines, union
-from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.times import DAY_MS
 from premblyd.queue.inbox import NewDelivery
@@ -138,9 +137,8 @@ def test_a_hold_forbids_nothing_and_ends(store: Store) -> None:
     """It had ended before its person was erased; the copy was made before that."""
     arrive(store, 1)
     lines = lines_about(store)
-    people = {"user_ref": "ada-lovelace"}, {"reference": "ref-ada"}, {"user_ref": "eve"}
-    for each in people:
-        store.call(holds.place(Subject(**each), actor="court", now_ms=NOW_MS))
+    for each in (ADA, Named.reference("ref-ada"), Named.user("eve")):
+        store.call(holds.place(each, actor="court", now_ms=NOW_MS))
     again(store, lines)
     assert store.rows(PARTS) == [("erased",)]
     held = "SELECT user_ref, reference, reason, ended_at_ms FROM hold ORDER BY id"

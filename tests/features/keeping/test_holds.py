@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from premblyd.features.keeping import holds, listing
-from premblyd.features.keeping.holds import Subject
+from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.retention import Remover, Walk
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
@@ -36,8 +36,9 @@ def add(store: Store, *, user_ref: str | None, reference: str | None, **more: An
 
 
 def hold(store: Store, **about: Any) -> int:
-    subject = {name: about.pop(name, None) for name in ("user_ref", "reference")}
-    return store.call(holds.place(Subject(**subject), actor="ada", now_ms=NOW_MS, **about))
+    user_ref, reference = about.pop("user_ref", None), about.pop("reference", None)
+    named = Named.user(user_ref) if user_ref is not None else Named.reference(reference)
+    return store.call(holds.place(named, actor="ada", now_ms=NOW_MS, **about))
 
 
 def held(store: Store, now_ms: int = NOW_MS) -> set[int]:
@@ -132,7 +133,7 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
     periods = Retention.model_validate({"record": "1h"})
     remover = Remover(retention=periods, now_ms=NOW_MS + DAY_MS)
     portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
-    with transaction_open(store, holds.place(Subject(user_ref="u"), actor="ada", now_ms=NOW_MS)):
+    with transaction_open(store, holds.place(Named.user("u"), actor="ada", now_ms=NOW_MS)):
         removal = other.writer.call(portion)
         store.wait(asyncio.sleep(0))  # the writer's thread has it now
         wait_until(lambda: store.rows(WAITING) != [(0,)])
