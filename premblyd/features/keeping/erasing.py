@@ -160,7 +160,7 @@ def erase(
     while a hold is active, NotFoundError when nothing is stored about them, TryAgainError while the
     database is moved or somebody else erases."""
     now_ms = database.now_ms()
-    findings = database.look(functools.partial(_look_for, request, now_ms))
+    findings = database.look(functools.partial(look, named=request.named, now_ms=now_ms))
     if findings.is_unfinished or len(findings.person.event_ids) > MOST_AT_ONCE:
         done = _begin_in_portions(database, request, findings, now_ms)
     else:
@@ -178,10 +178,6 @@ def _any_runs(event_ids: Collection[int], transaction: Transaction) -> bool:
     return any(event_id in event_ids for (event_id,) in transaction.rows(_RUNNING))
 
 
-def _look_for(request: Request, now_ms: int, transaction: Transaction) -> Findings:
-    return look(transaction, request.named, now_ms)
-
-
 def _next(database: Database, work: Callable[[Transaction], int]) -> int:
     """Do what is next, after a pause in which others write."""
     time.sleep(GAP_S)
@@ -190,7 +186,7 @@ def _next(database: Database, work: Callable[[Transaction], int]) -> int:
 
 def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> Done:
     """Erase all of it, if its bodies are not too large for one transaction."""
-    findings = _look_for(request, now_ms, transaction)
+    findings = look(transaction, request.named, now_ms)
     if findings.is_unfinished:
         raise TryAgainError("Nothing was erased: another erasure has just begun. Try again.")
     done = _open(transaction, request, findings, now_ms)
@@ -224,7 +220,7 @@ def _begin_in_portions(
         for part in in_portions(sorted(findings.digests - digests)):
             _next(database, functools.partial(remember, done.id, part))
         names, digests = names.union(findings.meant), digests | findings.digests
-        findings = database.look(functools.partial(_look_for, request, now_ms))
+        findings = database.look(functools.partial(look, named=request.named, now_ms=now_ms))
         new = sorted(findings.keys.keys() - done.keys.keys())
         # Others may always come. These came before their names were written down.
         if not database.look(functools.partial(_are_of_erased, new)):

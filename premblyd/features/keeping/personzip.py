@@ -21,6 +21,7 @@ from tornado.template import Loader
 
 from premblyd import __version__
 from premblyd.features.keeping import persons, removing
+from premblyd.features.keeping.listing import HoldRow
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import Hold
 from premblyd.ground import jsontext, privacy, times, words
@@ -73,11 +74,6 @@ class _Event(Row):
 @row_of(Delivery, Seen.LISTS)
 class _Delivery(Row):
     """A delivery."""
-
-
-@row_of(Hold, Seen.LISTS)
-class _Hold(Row):
-    """A legal hold on the person, or on one of the verifications."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +148,7 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
         removed_parts=database.look(functools.partial(_removed_parts, ids)),
         other_ids=tuple(sorted({*person.other_ids, *doubtful})),
         nameless_ids=tuple(id_ for id_ in person.nameless_ids if id_ not in doubtful),
-        holds=_rows(database, Hold, _Hold, *places),
+        holds=_rows(database, Hold, HoldRow, *places),
         more=_about_nothing(database, person),
     )
     if not (found.removed_parts or found.holds):
@@ -188,8 +184,8 @@ def write(out: BinaryIO, database: Database, held: Holdings, made_by: str) -> No
 
         add("record.json", _document(database, held, ids, made_by))
         shown = [(told, _add_body(database, told, add)) for told in _events(database, ids)]
-        page = _page().generate(held=held, made_by=made_by, events=shown, **_WORDS)
-        add("page.html", [page])
+        page = Loader(str(resources.files(__package__))).load("person.html")
+        add("page.html", [page.generate(held=held, made_by=made_by, events=shown, **_WORDS)])
         if database.look(functools.partial(_removed_parts, held.event_ids)) != held.removed_parts:
             raise ChangedMeanwhileError(
                 "Some of it was erased or deleted while it was read, so nothing was written. Run"
@@ -242,11 +238,6 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "holds": held.holds,
         **held.more,
     }
-
-
-@functools.cache
-def _page() -> Any:
-    return Loader(str(resources.files(__package__))).load("person.html")
 
 
 _WORDS = {
