@@ -648,7 +648,7 @@ class Simulation:
                 case _:
                     person = rng.choice(self.model.people)
                     if person.erased_s is None and not person.held:
-                        subject = holds.Subject(user_ref=person.user_ref)
+                        subject = Named.user(person.user_ref)
                         database.transact(holds.place(subject, actor="ada", now_ms=now_ms))
                         person.held = True
                         self.model.hold(person)
