@@ -103,7 +103,7 @@ def be_a_pipe(path: Path) -> None:
 
 def test_webhooks_are_answered_while_a_reload_reads(tmp_path: Path) -> None:
     """By a pipe into which nobody writes yet, as a file that takes long to read. What was changed
-    meanwhile is read by another reload, and a stop waits for none."""
+    meanwhile is read by another reload."""
     with Premblyd(tmp_path) as daemon:
         daemon.start()
         settings = daemon.config.read_bytes()
@@ -117,9 +117,6 @@ def test_webhooks_are_answered_while_a_reload_reads(tmp_path: Path) -> None:
         wait_until(lambda: daemon.log("config.reloaded"))
         daemon.config.write_bytes(settings)
         wait_until(lambda: len(daemon.log("config.reloaded")) == 2)
-        be_a_pipe(daemon.config)
-        daemon.signal(SIGHUP)
-        assert daemon.send(BODY, token="last").status == 200
         assert daemon.stop() == 0
 
 
