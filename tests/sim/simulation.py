@@ -226,8 +226,8 @@ class Simulation:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
             for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
                 patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
-            for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
-                patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
+            executor = "premblyd.receive.recognition.ThreadPoolExecutor"
+            patched.enter_context(mock.patch(executor, _NoThreads))
             patched.enter_context(
                 mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )

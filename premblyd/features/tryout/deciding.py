@@ -17,7 +17,7 @@ from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
 from premblyd.features.asking import agreement, answers
 from premblyd.features.asking.agreement import Finding
-from premblyd.features.asking.questions import Confirmed
+from premblyd.features.asking.hooks import Confirmed
 from premblyd.features.asking.settings import CONFIRM, PENDING, PREMBLY, StatusQuestion
 from premblyd.features.asking.settling import requirement_of
 from premblyd.features.asking.tables import Confirmation
