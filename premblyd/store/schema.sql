@@ -49,8 +49,6 @@ CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
 
 CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
 
-CREATE INDEX event_without_result ON event (received_at_ms) WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified');
-
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL REFERENCES event (id),

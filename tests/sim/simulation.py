@@ -226,8 +226,8 @@ class Simulation:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
             for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
                 patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
-            for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
-                patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
+            executor = "premblyd.receive.recognition.ThreadPoolExecutor"
+            patched.enter_context(mock.patch(executor, _NoThreads))
             patched.enter_context(
                 mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )
@@ -491,7 +491,7 @@ class Simulation:
         rng = random.Random(f"late {self.seed}")
         for post in rng.sample(self.model.posts, min(12, len(self.model.posts))):
             at_s = rng.uniform(0, length_s / 2) + record_ms / 1000 + rng.choice((600, 1500, 3000))
-            self.time.at(at_s, lambda post=post: self._send(post))
+            self.time.at(at_s, functools.partial(self._send, post))
 
     # What happens in the world
 

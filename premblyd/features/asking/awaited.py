@@ -1,4 +1,4 @@
-"""Verifications without a result yet: Prembly is asked for it.
+"""What Prembly is asked: verifications without a result yet, and a row for each question.
 
 `due_at_ms` is the queue: when Prembly is asked next; NULL: it is not asked. A row is made and ended
 in the transaction of the event that begins or settles it. A question changes no row before its
@@ -10,25 +10,81 @@ references as fast as Prembly may be asked can't keep true ones from being asked
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from peewee import JOIN, SQL, Case, Tuple, fn
+from peewee import JOIN, SQL, Case, Node, Query, fn
 
-from premblyd.features.asking import questions
-from premblyd.features.asking.questions import NewInquiry
-from premblyd.features.asking.stored import IS_AWAITED, STANDING, settled_in_record
-from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.prembly import events
+from premblyd.features.asking.stored import STANDING, settled_in_record
+from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
+from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import withheld
 from premblyd.queue.spellings import Spelt, look_up, reference_key
-from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
-from premblyd.store.states import AwaitedState, InquiryResult
+from premblyd.store.columns import emptied_if
+from premblyd.store.engine import (
+    BulkInsert,
+    Lookup,
+    Row,
+    Statement,
+    Transaction,
+    param,
+    params,
+    update,
+)
+from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import Event
 from premblyd.store.writer import Step, Writer
 
-MAX_MISSED = 500  # events that one transaction begins to await
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInquiry:
+    """A question that was asked, and what came of it. `reference` None: a session was asked for,
+    whose id is a secret. `error` is ours: it quotes neither the answer nor the event."""
+
+    at_ms: int
+    purpose: Purpose
+    result: InquiryResult
+    reference: str | None
+    duration_ms: int
+    event_id: int | None = None
+    delivery_id: int | None = None
+    http_status: int | None = None
+    error: str | None = None
+    answer_bytes: int | None = None
+    answer_sha256: bytes | None = None
+    stored_event_id: int | None = None
+    wait_until_ms: int | None = None  # nothing is asked before, because of this answer
+
+
+def record(transaction: Transaction, inquiry: NewInquiry) -> int:
+    """Keep a question about a delivery, which has its own though others share its answer. Return
+    how many of it are kept whose answer is in DOUBTS."""
+    add(transaction, inquiry)
+    return transaction.number(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
+
+
+def add(transaction: Transaction, inquiry: NewInquiry) -> None:
+    """Keep a question in a transaction with what else came of it. The verification of an event that
+    Prembly does not confirm is awaited: whoever forges it must not hide the true result."""
+    values = asdict(inquiry)
+    sha256 = values.pop("answer_sha256")
+    values["answer_digest"] = sha256 and Digests.of(transaction).of_body(sha256)
+    transaction.write(_insert(), **values)
+    if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
+        about: dict[str, Any] = {"event_id": inquiry.event_id, "last_error": NOT_CONFIRMED}
+        about |= {"at_ms": inquiry.at_ms, "due_at_ms": inquiry.at_ms + AGAIN_MS}
+        transaction.write(_AWAIT_AGAIN, **about)
+        transaction.write(_AWAIT, **about)
+
+
+@functools.cache
+def _insert() -> Statement:
+    of_erased = withheld(param("event_id"), param("stored_event_id"))
+    return Statement(Inquiry.insert(emptied_if(of_erased, Inquiry, params(*_STORED))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,22 +174,6 @@ class Asked:
     was_asked: bool = True
     is_answered: bool = False
     is_known: bool = False
-
-
-class Missed(NamedTuple):
-    """An event that is not settled and was never awaited, as where to go on behind."""
-
-    received_at_ms: int
-    id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """How many of a portion of missed events are awaited now, and which was the last of them; None:
-    there are no more."""
-
-    count: int
-    last: Missed | None
 
 
 def lock_name(reference: str) -> str:
@@ -236,48 +276,21 @@ class AwaitedQueue:
 
         def operation(transaction: Transaction) -> bool:
             if inquiry is not None:
-                questions.add(transaction, inquiry)
+                add(transaction, inquiry)
             return note_asked(transaction, asked)
 
         return self._writer.call(operation, Step.FINISHES)
 
-    def begin_missed(
-        self, after: Missed | None, since_ms: int, now_ms: int, due_at_ms: Callable[[int], int]
-    ) -> "asyncio.Future[Begun]":
-        """Await the next MAX_MISSED events after `after` that came since `since_ms`, are not
-        settled and were never awaited: they came while nothing was. `due_at_ms` returns when
-        Prembly is asked about an event that came at a time."""
 
-        def operation(transaction: Transaction) -> Begun:
-            after_ms, after_id = after or (since_ms, 0)
-            rows = transaction.rows(MISSED, since_ms=after_ms, after_ms=after_ms, after_id=after_id)
-            missed = {
-                event_id: Meaning(
-                    endpoint=endpoint,
-                    reference=reference,
-                    standing=Standing(standing),
-                    # Later than now: the clock was set back since.
-                    received_at_ms=min(received_at_ms, now_ms),
-                    due_at_ms=due_at_ms(min(received_at_ms, now_ms)),
-                )
-                for received_at_ms, event_id, endpoint, reference, standing in rows
-            }
-            transaction.lock(lock_name(each.reference) for each in missed.values())
-            last = Missed(*rows[-1][:2]) if len(rows) == MAX_MISSED else None
-            return Begun(count=_begin(transaction, missed), last=last)
-
-        return self._writer.call(operation, alone=True)
-
-
-def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> int:
+def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> None:
     """Await these events, by their numbers, but for those whose reference is awaited already or is
-    settled in the record. Return how many are."""
+    settled in the record."""
     first: dict[tuple[Rank, str], int] = {}
     for event_id, arrival in unsettled.items():
         place = (Rank.of(arrival.standing), plain_id(arrival.reference))
         first.setdefault(place, event_id)
     if not first:
-        return 0
+        return
     references = {reference for _, reference in first}
     known = dict.fromkeys(settled_in_record(transaction, references), Rank.OPEN)
     were_asked = set()
@@ -297,7 +310,6 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> int:
             names = (new.reference, reference_key(new.reference))
             rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
     transaction.write_many(_INSERT, sorted(rows))
-    return len(rows)
 
 
 def _waiting(row: Row) -> Waiting:
@@ -306,6 +318,62 @@ def _waiting(row: Row) -> Waiting:
     return Waiting(**values | {"standing": Standing(values["standing"])})
 
 
+AGAIN_MS = 60_000
+NOT_CONFIRMED = "Prembly does not confirm the event that settled it"
+
+
+def _of_event(value: Node) -> Query:
+    return Event.select(value).where(Event.id == param("event_id"))
+
+
+_AWAIT_AGAIN = Statement(
+    Awaited.update(
+        state=AwaitedState.WAITING,
+        # The questions count from it: later than now it is where the clock was set back since.
+        created_at_ms=Case(
+            None, [(Awaited.created_at_ms > param("at_ms"), param("at_ms"))], Awaited.created_at_ms
+        ),
+        due_at_ms=param("due_at_ms"),
+        finished_at_ms=None,
+        settled_by=None,
+        last_error=param("last_error"),
+    ).where(
+        (Awaited.reference == _of_event(Event.reference))
+        | (Awaited.reference == _of_event(Event.reference_key))
+        | (Awaited.reference_key == _of_event(fn.COALESCE(Event.reference_key, Event.reference))),
+        Awaited.settled_by == param("event_id"),
+    )
+)
+_AWAIT = Statement(
+    Awaited.insert_from(
+        Event.select(
+            *(Event.id, Event.endpoint, Event.reference, Event.reference_key),
+            *(param("at_ms"), param("due_at_ms"), SQL("'waiting'"), param("last_error")),
+        ).where(
+            Event.id == param("event_id"),
+            Event.outcome.in_(payload.FINAL_OUTCOMES),
+            Event.reference.is_null(False),
+            ~fn.EXISTS(
+                Awaited.select(Awaited.id).where(
+                    (Awaited.reference == Event.reference)
+                    | (Awaited.reference == Event.reference_key)
+                    | (Awaited.reference_key == fn.COALESCE(Event.reference_key, Event.reference)),
+                    Awaited.due_at_ms.is_null(False) | (Awaited.event == Event.id),
+                )
+            ),
+        ),
+        [
+            *(Awaited.event, Awaited.endpoint, Awaited.reference, Awaited.reference_key),
+            *(Awaited.created_at_ms, Awaited.due_at_ms, Awaited.state, Awaited.last_error),
+        ],
+    )
+)
+_DOUBTS_OF = Statement(
+    Inquiry.select(fn.COUNT(Inquiry.id)).where(
+        Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
+    )
+)
+_STORED = [*({field.name for field in fields(NewInquiry)} - {"answer_sha256"}), "answer_digest"]
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
 _IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
 _INSERT = BulkInsert(
@@ -376,22 +444,6 @@ _DUE = Statement(
 _LOCK = Lookup(Event.select(Event.id), Event.id, locks=True)
 _NEXT_DUE = Statement(
     Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
-)
-MISSED = Statement(
-    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference, STANDING)
-    .where(
-        IS_AWAITED,
-        Event.received_at_ms >= param("since_ms"),
-        Tuple(Event.received_at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
-        ~fn.EXISTS(
-            Awaited.select(Awaited.id).where(
-                Awaited.reference == Event.reference,
-                _IS_WAITING | (Awaited.finished_at_ms >= Event.received_at_ms),
-            )
-        ),
-    )
-    .order_by(Event.received_at_ms, Event.id)
-    .limit(MAX_MISSED)
 )
 SHIFT = Statement(  # of the beginning too, from which the questions and `give_up` count
     Awaited.update(

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from premblyd.features.asking import answers
-from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.answers import Question
-from premblyd.features.asking.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
+from premblyd.features.asking.awaited import Asked, AwaitedQueue, NewInquiry, Settled, Waiting
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
-from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.settings import Pending
-from premblyd.features.asking.settling import Settling, new_inquiry, tell_answered
+from premblyd.features.asking.settling import Answers, Settling, new_inquiry, tell_answered
 from premblyd.features.asking.stored import of_doubted
 from premblyd.ground import loops
 from premblyd.ground.errors import StoreUnavailableError
@@ -30,9 +28,9 @@ from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours
-# Questions on their way: enough for the rate while Prembly answers in a second or two, and few, so
-# that `confirm` never waits behind many of them.
-MAX_AT_ONCE = 8
+# Questions on their way. Few: anybody may forge thousands that are pending, and most of the rate is
+# for hooks that wait for an answer.
+MAX_AT_ONCE = 2
 RETRY_MS = 5 * 60_000  # after a question without an answer
 LATE_RETRY_MS = 60 * 60_000  # after the last one, which must not be lost to an outage
 GRACE_MS = DAY_MS  # for which the last one may be tried
@@ -71,7 +69,6 @@ class PendingAsker:
         verifications keep waiting."""
         self._settling = settling
         self._pending = pending
-        self._must_look_back = pending is not None  # for what came while nothing was awaited
         self.wake()
 
     def wake(self) -> None:
@@ -98,15 +95,10 @@ class PendingAsker:
         pending = self._pending
         if pending is None or not self._inquirer.can_ask or not self._is_leader():
             return POLL_S
-        if self._must_look_back:
-            await self._look_back(pending)
         if pause_s := self._inquirer.wait_s:
             return min(pause_s, POLL_S)
-        # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
-        # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
-        is_short = self._inquirer.circuit_open or self._inquirer.hooks_waiting
-        limit = 1 if is_short else MAX_AT_ONCE
-        free = limit - len(self._asking)
+        # While it is doubtful whether Prembly answers, one question is to show it.
+        free = (1 if self._inquirer.circuit_open else MAX_AT_ONCE) - len(self._asking)
         if free <= 0:
             return POLL_S
         now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
@@ -122,26 +114,6 @@ class PendingAsker:
         if due.next_due_ms is None or len(due.waiting) == free:
             return POLL_S
         return min(POLL_S, max(0.0, (due.next_due_ms - self._clock.now_ms()) / 1000))
-
-    async def _look_back(self, pending: Pending) -> None:
-        """Await what came while nothing was awaited: after the start, and after a reload. It is
-        asked about when it would have been asked next, so not all at once."""
-        now_ms = self._clock.now_ms()
-
-        def due_at_ms(received_at_ms: int) -> int:
-            return next_due_ms(pending, received_at_ms, now_ms) or now_ms
-
-        since_ms = now_ms - pending.give_up_ms
-        after: Missed | None = None
-        count = 0
-        while pending is self._pending:  # else there was a reload, and it begins anew
-            begun = await self._queue.begin_missed(after, since_ms, now_ms, due_at_ms)
-            after, count = begun.last, count + begun.count
-            if after is None:
-                self._must_look_back = pending is not self._pending
-                break
-        if count:
-            tell("pending.begun", count=count)
 
     def _ended(self, waiting_id: int, _: "asyncio.Task[None]") -> None:
         del self._asking[waiting_id]
@@ -184,19 +156,18 @@ class PendingAsker:
             error=None if is_unsettled else judged.words,
             event_id=waiting.event_id,
         )
-        own_inquiry = None if answer.is_shared else inquiry  # else another keeps the record
         if is_unsettled:
-            return await self._put_off(waiting, offset_ms, judged.words, answer, own_inquiry)
+            return await self._put_off(waiting, offset_ms, judged.words, answer, inquiry)
         if judged.result is not InquiryResult.SETTLED:
             by_id = waiting.event_id if waiting.standing is Standing.CODE else None
             told = {"ending": AwaitedState.SETTLED, "settled_by_id": by_id, "is_answered": True}
-            return await self._end(waiting, None, judged.words, own_inquiry or inquiry, **told)
+            return await self._end(waiting, None, judged.words, inquiry, **told)
         added = await self._settling.store(
             self._kept,
             subject,
             question,
             answer,
-            own_inquiry,
+            inquiry,
             endpoint=waiting.endpoint,
             now_ms=self._clock.now_ms(),
         )

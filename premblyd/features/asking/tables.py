@@ -19,7 +19,7 @@ from premblyd.store.columns import (
     Text,
     Truth,
 )
-from premblyd.store.states import AwaitedState
+from premblyd.store.states import AwaitedState, InquiryResult
 from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event, iso
 
@@ -124,6 +124,9 @@ class Confirmation(Table):
 
 
 TABLES = (Inquiry, Awaited, Day, Confirmation)
+
+# What Prembly says to `confirm` of an event that may be forged.
+DOUBTS = (InquiryResult.CONTRADICTED, InquiryResult.UNSETTLED, InquiryResult.NOT_FOUND)
 
 IS_CONFIRMED = fn.EXISTS(
     Confirmation.select(Confirmation.id).where(Confirmation.delivery == Delivery.id)

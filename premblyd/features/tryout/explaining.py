@@ -9,7 +9,7 @@ from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.config.routing import Routing
 from premblyd.features.asking import answers
-from premblyd.features.asking.questions import CONFIRMED
+from premblyd.features.asking.hooks import CONFIRMED
 from premblyd.features.asking.settings import CONFIRM
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget

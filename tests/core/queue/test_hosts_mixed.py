@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answering import Answers, NewAnswer
+from premblyd.features.asking.settling import Answers, NewAnswer
 from premblyd.features.turns.settings import Then
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue.inbox import Added, NewDelivery

@@ -75,7 +75,7 @@ def test_no_secret_is_in_a_log_an_argument_or_an_error(tmp_path: Path, api: Prem
     api.organisation = "canary-of-an-organisation"
     api.know("true-1", user_ref="canary-of-a-user")
     api.know("other-1", user_ref="canary-of-a-user", code="77123456789")
-    secrets = {"organisation": api.organisation, "headers": {"X-Own": "canary-of-a-header"}}
+    secrets = {"headers": {"X-Organisation-Id": api.organisation, "X-Own": "canary-of-a-header"}}
     arguments: list[str] = []
     with Premblyd(tmp_path, **settings(tmp_path, api, **secrets)) as daemon:
         daemon.start(is_executed=True)
