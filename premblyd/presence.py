@@ -221,18 +221,6 @@ def _of_secret(presence: Presence, place: str, secret: Secret) -> _Difference | 
     return _Difference(f"uses another {kind} for {place}", _needs_restart(presence, place, secret))
 
 
-def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
-    """Return that the daemon has another secret at `place`, or none, with the remedy; None if it
-    has this one."""
-    found = _of_secret(presence, place, secret)
-    if place not in presence.fingerprints:
-        found = _Difference(f"has nothing yet at {place}", False)
-    if found is None:
-        return None
-    remedy = _remedy(presence, restart=found.needs_restart)
-    return f"the running daemon (pid {presence.pid}) {found.text}: {remedy}"
-
-
 def frees(presence: Presence, where: Listen) -> bool:
     """Return whether the daemon has what is at `where` itself, and leaves it when it stops."""
     end = str(where) if where.unix_path else f":{where.port}"

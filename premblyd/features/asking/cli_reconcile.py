@@ -472,13 +472,13 @@ def _shown(each: Absent) -> str:
     return clean(text if is_id else safe_id(text))
 
 
-_REFERENCE = Column("reference", _shown, kind="reference")
-_WHY = Column("why", _why, rank=3)
+_REFERENCE = Column("reference", _shown)
+_WHY = Column("why", _why)
 OF_LOG = (
     _REFERENCE,
     Column("when (UTC)", "at_ms", kind="time"),
-    Column("code", rank=1, kind="whole"),
-    Column("status", rank=2),
+    Column("code", kind="whole"),
+    Column("status"),
     _WHY,
 )
 OF_LIST = (Column("line", kind="whole"), _REFERENCE, _WHY)

@@ -25,12 +25,12 @@ SHOWN = Shown(
         Column("id", kind="whole"),
         Column("event", "event_id", kind="whole"),
         Column("state", kind="whole"),
-        Column("asked", "ask_count", rank=3, kind="whole"),
-        Column("due (UTC)", "due_at_ms", rank=2, kind="time"),
-        Column("settled by", "settled_by_id", rank=4, kind="whole"),
-        Column("error", "last_error", rank=1, kind="words"),
-        Column("reference", rank=5, kind="reference"),
-        Column("created (UTC)", "created_at_ms", rank=6, kind="time"),
+        Column("asked", "ask_count", kind="whole"),
+        Column("due (UTC)", "due_at_ms", kind="time"),
+        Column("settled by", "settled_by_id", kind="whole"),
+        Column("error", "last_error"),
+        Column("reference"),
+        Column("created (UTC)", "created_at_ms", kind="time"),
     ),
 )
 

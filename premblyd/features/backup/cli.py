@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change
 from premblyd.cli.printing import print_json, print_sentence, print_told, progress, showing
@@ -151,7 +151,7 @@ def restore(
         )
         taken, put_in = click.get_current_context().with_resource(taking_in)
     for line in () if as_json and yes else _lines(taken):
-        click.echo(caller.as_called(line), err=as_json)
+        click.echo(line, err=as_json)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("There is no terminal to ask for confirmation: add --yes.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
@@ -48,11 +48,11 @@ SHOWN = 20  # numbers of events
 ERASURES = (
     Column("id", kind="whole"),
     Column("when (UTC)", "at_ms", kind="time"),
-    Column("who", "actor", rank=2, kind="reference"),
-    Column("found by", "found_by", rank=3, kind="whole"),
+    Column("who", "actor"),
+    Column("found by", "found_by", kind="whole"),
     Column("events", kind="whole"),
-    Column("cancelled", rank=4, kind="whole"),
-    Column("reason", rank=5),
+    Column("cancelled", kind="whole"),
+    Column("reason"),
 )
 
 
@@ -150,9 +150,9 @@ def _confirm(findings: Findings, *, yes: bool) -> None:
         )
     events = counted(len(findings.person.event_ids), "event")
     if findings.person.nameless_ids:
-        click.echo(caller.as_called(_nameless(findings.person.nameless_ids)), err=True)
+        click.echo(_nameless(findings.person.nameless_ids), err=True)
     if findings.person.other_ids:
-        click.echo(caller.as_called(_others(findings.person.other_ids)), err=True)
+        click.echo(_others(findings.person.other_ids), err=True)
     question = f"Delete every personal value in {events}? It can't be undone."
     click.confirm(question, abort=True, err=True)
 
@@ -191,9 +191,9 @@ def _tell(done: Done, *, remains: bool, as_json: bool) -> None:
     words = f"Erased {events} (erasure {done.id}); cancelled {cancelled}."
     print_told(exact, words, as_json=as_json)
     if done.other_ids:
-        click.echo(caller.as_called(_others(done.other_ids)), err=True)
+        click.echo(_others(done.other_ids), err=True)
     if remains:
-        click.echo(caller.as_called(REMAINS), err=True)
+        click.echo(REMAINS, err=True)
 
 
 def _numbers(ids: Sequence[int]) -> str:
@@ -238,11 +238,11 @@ def _print_findings(findings: Findings, *, as_json: bool) -> None:
     if person.event_ids:
         click.echo(f"Events: {_numbers(person.event_ids)}.")
     if person.nameless_ids:
-        click.echo(caller.as_called(_nameless(person.nameless_ids)))
+        click.echo(_nameless(person.nameless_ids))
     if findings.waiting:
         click.echo(f"Would cancel {counted(findings.waiting, 'delivery', 'deliveries')}.")
     if person.other_ids:
-        click.echo(caller.as_called(_others(person.other_ids)))
+        click.echo(_others(person.other_ids))
     for number in findings.hold_ids:
         click.echo(f"Hold {number}: nothing is erased until it ends.")
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import caller
 from premblyd.cli.caller import actor
 from premblyd.cli.common import PRIVATE, database_of, open_to_change, open_to_read, record_options
 from premblyd.cli.printing import print_json
@@ -95,7 +94,7 @@ def _warn(held: Holdings) -> None:
             f" {_numbers(held.nameless_ids)}."
         )
     for note in notes:
-        click.echo(caller.as_called(f"note: {note}"), err=True)
+        click.echo(f"note: {note}", err=True)
 
 
 def _numbers(ids: Sequence[int]) -> str:

@@ -34,14 +34,14 @@ def _ended_ms(row: Any) -> int | None:
 
 HOLDS = (
     Column("id", kind="whole"),
-    Column("user ref", "user_ref", kind="reference"),
-    Column("reference", kind="reference"),
-    Column("since (UTC)", "since_ms", rank=3, kind="time"),
-    Column("until (UTC)", "until_ms", rank=1, kind="time"),
-    Column("who", "actor", rank=4, kind="reference"),
-    Column("reason", rank=2),
-    Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
-    Column("ended by", "ended_by", rank=5, kind="reference"),
+    Column("user ref", "user_ref"),
+    Column("reference"),
+    Column("since (UTC)", "since_ms", kind="time"),
+    Column("until (UTC)", "until_ms", kind="time"),
+    Column("who", "actor"),
+    Column("reason"),
+    Column("ended (UTC)", _ended_ms, kind="time"),
+    Column("ended by", "ended_by"),
 )
 
 

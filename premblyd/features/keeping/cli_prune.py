@@ -16,7 +16,7 @@ from typing import Any
 import click
 from peewee import Tuple, fn
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
@@ -177,7 +177,7 @@ GOING = (
     Column("class", "removed", kind="whole"),
     Column("month received", "month", kind="whole"),
     Column("count", kind="whole"),
-    Column("bytes", "body_bytes", rank=1, kind="whole"),
+    Column("bytes", "body_bytes", kind="whole"),
 )
 WORDS: dict[str, str] = {
     "waits": "waits: a delivery has not ended, or blocks later ones, or Prembly is asked about it",
@@ -186,7 +186,7 @@ WORDS: dict[str, str] = {
 }
 PUT_OFF = (
     Column("class", "removed", kind="whole"),
-    Column("why", lambda each: caller.as_called(WORDS[each.why])),
+    Column("why", lambda each: WORDS[each.why]),
     Column("count", kind="whole"),
 )
 

@@ -202,7 +202,7 @@ LOOKED_AT = 2000  # events behind a bookmark: nearly all are there still
 GRACE_MS = 60_000  # an erasure that is this new may be under way
 
 
-@trouble(needs_nobody=("class is being deleted", "classes are being deleted"))
+@trouble()
 def retention(situation: Situation) -> Iterator[Item]:
     """Yield the classes of which something is there more than a day after its time, though nothing
     holds it."""

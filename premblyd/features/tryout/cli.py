@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from premblyd.cli import as_service, caller, config_option, json_option
+from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.common import (
     ROW_ID,
     WHEN,
@@ -249,7 +249,7 @@ def rehearse(
     since_ms = since.by(record.now_ms())
     span = deciding.span(record, since_ms, event_id)
     for note in notes(rehearsed, present):
-        click.echo(f"note: {caller.as_called(note)}", err=True)
+        click.echo(f"note: {note}", err=True)
     figures, last = Figures(), None
     with progress(silent=as_json) as bar:
         task = bar.add_task("Rehearsing", total=max(0, span.last_id - span.first_id + 1))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -15,9 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import click
 
-from premblyd.cli import caller
-from premblyd.cli.lists import print_list
-from premblyd.cli.printing import clean, console
+from premblyd.cli.lists import LISTS
+from premblyd.cli.printing import clean, console, print_rows
 from premblyd.cli.send import Sender
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
@@ -137,14 +137,18 @@ async def _show(settings: Config, path: Path, bound: socket.socket) -> None:
         await _settle(settings)
         say(f"Now the CRM has {len(customers)} customers.")
     say("\nThe record. [bold]premblyd events[/bold]:")
-    hint = "`premblyd events --wide` shows all."
-    print_list(EventFilter, _rows(settings, EventFilter), hint=hint)
+    _print(EventFilter, _rows(settings, EventFilter))
     say("\nRefused, kept as evidence. [bold]premblyd rejections[/bold]:")
-    print_list(RejectionFilter, _rows(settings, RejectionFilter))
+    _print(RejectionFilter, _rows(settings, RejectionFilter))
 
 
 def _print_deliveries(settings: Config) -> None:
-    print_list(DeliveryFilter, _rows(settings, DeliveryFilter)[::-1])
+    _print(DeliveryFilter, _rows(settings, DeliveryFilter)[::-1])
+
+
+def _print(kind: type[Chosen], rows: list[Any]) -> None:
+    empty, columns = LISTS[kind]
+    print_rows(columns, rows, empty=empty)
 
 
 async def _send_webhooks(settings: Config) -> None:
@@ -188,7 +192,7 @@ async def _stay(daemon: Daemon, path: Path) -> None:
     out.print(f"\nThe demo keeps running on {daemon.address} until Ctrl-C. In another terminal:")
     out.print(f"  export PREMBLYD_CONFIG={path}")
     for command in ("send --sample pending", "events", "show 1", "deliveries --state dead"):
-        out.print(f"  {caller.name()} {command}")
+        out.print(f"  {shlex.quote(sys.argv[0])} {command}")
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
