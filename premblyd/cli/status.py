@@ -43,18 +43,8 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         if database is not None or error.by_user:
             raise
         record, unreadable = None, str(error)
-    daemon, line, health_error = None, "", None
-    is_known = database is None
-    if database is None:
-        try:
-            daemon = presence.find(place, config_path)
-        except presence.PresenceError as error:
-            is_known, line = False, f"It is not known whether a daemon runs: {error}"
-    if daemon is not None:
-        since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
-        line = f"premblyd {daemon.version} (pid {daemon.pid}) runs since {since} UTC, on {where}."
-        health_error = asyncio.run(_health_error(daemon))
-    is_missing = is_known and daemon is None and not is_served and not unreadable
+    daemon = presence.find(place, config_path) if database is None else None
+    is_missing = database is None and daemon is None and not is_served and not unreadable
     situation = Situation(
         record=record,
         now_ms=at_ms,
@@ -62,7 +52,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         path=file_of(place),
         unreadable=unreadable,
         missing_on=str(place) if is_missing else None,
-        health_error=health_error,
+        health_error=asyncio.run(_health_error(daemon)) if daemon else None,
     )
     items = troubles.items(situation)
     since_ms = standing.since_ms(record) if record else None
@@ -79,8 +69,10 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             | {part.key: part.read(situation) if record else part.nothing for part in parts}
         )
     else:
-        if line:
-            print_sentence(line)
+        if daemon:
+            since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
+            about = f"premblyd {daemon.version} (pid {daemon.pid})"
+            print_sentence(f"{about} runs since {since} UTC, on {where}.")
         if since_ms is not None and at_ms - since_ms < times.DAY_MS:
             print_sentence(NEW.format(times.for_people(since_ms)))
         _print_items(items)

@@ -50,17 +50,6 @@ def test_a_pipe_gets_every_column_whole(config: Path, name: str) -> None:
     assert (LONG_ERROR * 9 in done.out) == (name == "deliveries")
 
 
-def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
-    a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 31622400000 WHERE id = 3"
-    assert "an event was received at" not in run("check", "--config", config).err
-    change(config, a_year_on)
-    said = run("check", "--config", config).err
-    assert "an event was received at " in said
-    assert "UTC: it is wrong now, or was then. `timedatectl` shows the time" in said
-    status = json.loads(run("status", "--json", "--config", config).out)
-    assert "clock" in {item["kind"] for item in status["attention"]}
-
-
 def test_events_and_deliveries_are_found_by_a_type_or_a_pattern(config: Path) -> None:
     def types(*arguments: object) -> set[str]:
         return {row["type"] for row in json_of(config, *arguments)}

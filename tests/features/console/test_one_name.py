@@ -37,7 +37,6 @@ WORDS = {
     "removed": "class",
     "month": "month received",
     "settled_by_id": "settled by",
-    "is_in_force": "active",
     "name": "host",  # of a host
 }
 # The console names a row's own number by what the row is, and what a person did by a verb.
@@ -46,7 +45,7 @@ OF_PAGES |= {"/dead": OF_PAGES["/deliveries"], "/operators": {"did": "action"}}
 # Each use of a command that prints JSON: a list's is an array of rows, every other's an object.
 ROWS = (
     *("events", "deliveries", "unsettled", "rejections", "hosts", "sql SELECT/1/AS/id"),
-    *("person hold --list", "person erase --list", "console --sessions"),
+    *("person hold --list", "console --sessions"),
 )
 OBJECTS = (
     *("status", "stats", "check", "show 1", "explain BODY", "try archive BODY", "pause archive"),
@@ -58,7 +57,7 @@ OBJECTS = (
     *("cancel --dead --yes", "unsettled --dismiss all", "person hold --user-ref U --yes"),
     *("person release --user-ref U", "person erase --event 1 --dry-run", "record prune"),
     *("person erase --event 1 --yes", "person export --user-ref P --to ZIP"),
-    *("record prune --dry-run", "record vacuum", "rehearse CONFIG", "rehearse CONFIG --event 1"),
+    *("record prune --dry-run", "record vacuum", "rehearse CONFIG"),
     *("reconcile LIST", "console --end all"),
 )
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"

@@ -75,7 +75,6 @@ def test_each_may_do_what_their_role_is_for_has_a_button_for_that_and_no_more(
         assert refused == [role is Role.LOOK] * 2, role
         if role is Role.LOOK:
             assert "This needs the role `operate`, and you have `look`." in revealed.text
-            assert own.post("/actions/explain", {"payload": "{}"}).status == 200
     last = "SELECT actor FROM operator_action WHERE action = 'reveal' ORDER BY id DESC LIMIT 1"
     ((actor,),) = daemon.rows(last)
     assert way == "link" or actor == "alice (console, by the proxy)"
@@ -88,7 +87,7 @@ def test_what_is_new_takes_an_operator_unless_it_says_otherwise() -> None:
         for handler in handlers().values()
         if issubclass(handler, Handler) and handler.all_may_send
     }
-    assert less == {"SignOut", "Explain"}
+    assert less == {"SignOut"}
 
 
 def test_who_only_looks_learns_nothing_masked_by_searching(fresh: Premblyd) -> None:
