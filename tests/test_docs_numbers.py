@@ -60,7 +60,6 @@ PROMISED = [
     ("queue.rejections.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
     ("queue.rejections.MAX_NOISE", 1000, "database", "the newest 1,000"),
     ("features.console.access.LINK_LIFE_MS", 10 * MINUTE_MS, "console", "ten minutes"),
-    ("record.operating.BATCH", 50, "console", "in steps of 50"),
 ]  # fmt: skip
 
 

@@ -306,13 +306,13 @@ def _shown(each: Absent) -> str:
     return clean(text if is_id else safe_id(text))
 
 
-_REFERENCE = Column("reference", _shown, kind="reference")
-_WHY = Column("why", _why, rank=3)
+_REFERENCE = Column("reference", _shown)
+_WHY = Column("why", _why)
 OF_LOG = (
     _REFERENCE,
     Column("when (UTC)", "at_ms", kind="time"),
-    Column("code", rank=1, kind="whole"),
-    Column("status", rank=2),
+    Column("code", kind="whole"),
+    Column("status"),
     _WHY,
 )
 OF_LIST = (Column("line", kind="whole"), _REFERENCE, _WHY)
@@ -323,12 +323,12 @@ SHOWN = Shown(
         Column("id", kind="whole"),
         Column("event", "event_id", kind="whole"),
         Column("state", kind="whole"),
-        Column("asked", "ask_count", rank=3, kind="whole"),
-        Column("due (UTC)", "due_at_ms", rank=2, kind="time"),
-        Column("settled by", "settled_by_id", rank=4, kind="whole"),
-        Column("error", "last_error", rank=1, kind="words"),
-        Column("reference", rank=5, kind="reference"),
-        Column("created (UTC)", "created_at_ms", rank=6, kind="time"),
+        Column("asked", "ask_count", kind="whole"),
+        Column("due (UTC)", "due_at_ms", kind="time"),
+        Column("settled by", "settled_by_id", kind="whole"),
+        Column("error", "last_error"),
+        Column("reference"),
+        Column("created (UTC)", "created_at_ms", kind="time"),
     ),
 )
 

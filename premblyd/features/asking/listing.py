@@ -198,11 +198,7 @@ VETOES = (
     Veto(
         name="contradicted",
         find=_contradicted,
-        left="Prembly contradicted their events: {}. `premblyd events --contradicted` lists them;"
-        " with --contradicted they are replayed too.",
-        why_not="Prembly contradicted it",
-        refusal="Prembly contradicted this event, so nothing was queued. Compare both first. To run"
-        " the hook anyway, tick the box beside Replay.",
+        why="Prembly contradicted it",
         option="Include events that Prembly contradicted: the hook may run for a forged one.",
     ),
 )

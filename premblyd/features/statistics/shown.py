@@ -21,7 +21,7 @@ from premblyd.store.tables import Delivery, Event
 LAST_TRIED = 500  # events: where those of `premblyd send` are looked for
 
 
-@trouble(passes=False, needs_nobody=("event matched no action", "events matched no action"))
+@trouble(passes=False)
 def unmatched(situation: Situation) -> Iterator[Item]:
     query = (
         EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))
