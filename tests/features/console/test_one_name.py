@@ -36,7 +36,6 @@ WORDS = {
     "actor": "who",
     "success_rate": "succeeded",
     "removed": "class",
-    "month": "month received",
     "settled_by_id": "settled by",
     "name": "host",  # of a host
 }
@@ -51,8 +50,8 @@ ROWS = (
 OBJECTS = (
     *("status", "stats", "check", "show 1", "explain BODY", "try archive BODY", "pause archive"),
     *("resume archive", "replay --dead --dry-run", "replay 1", "cancel --dead --dry-run"),
-    *("cancel --dead --yes", "unsettled --dismiss all", "person hold --user-ref U --yes"),
-    *("person release --user-ref U", "person erase --event 1 --dry-run", "record prune"),
+    *("cancel --dead --yes", "unsettled --dismiss all", "person hold --user-ref U"),
+    *("person release 1", "person erase --event 1 --dry-run", "record prune"),
     *("person erase --event 1 --yes", "person export --user-ref P --to ZIP"),
     *("record prune --dry-run", "record vacuum", "rehearse CONFIG", "rehearse CONFIG --event 1"),
     *("reconcile LIST", "console --end all"),
