@@ -85,9 +85,9 @@ def used(config: Path, use: str) -> Any:
     ((user_ref,),) = rows(recorded_in(config), USER)
     places |= {"ZIP": folder / "person.zip", "P": user_ref}
     words = [places.get(each, each.replace("/", " ")) for each in use.split()]
+    before = {"resume": ["pause", "archive"], "person": ["person", "hold", "--user-ref", "U"]}
     if use.startswith(("resume", "person release")):
-        before = ["pause", "archive"] if words[0] == "resume" else ["person", "hold", *words[2:]]
-        assert run(*before, *(["--yes"] if "hold" in before else []), "--config", config).code == 0
+        assert run(*before[use.split()[0]], "--config", config).code == 0
     done = run(*words, "--json", "--config", config)
     assert done.code in (0, 1, 2, 3), done
     return json.loads(done.out)
