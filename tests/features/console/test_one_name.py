@@ -87,7 +87,7 @@ def used(config: Path, use: str) -> Any:
     words = [places.get(each, each.replace("/", " ")) for each in use.split()]
     before = {"resume": ["pause", "archive"], "person": ["person", "hold", "--user-ref", "U"]}
     if use.startswith(("resume", "person release")):
-        assert run(*before[use.split()[0]], "--config", config).code == 0
+        assert run(*before[use.split(maxsplit=1)[0]], "--config", config).code == 0
     done = run(*words, "--json", "--config", config)
     assert done.code in (0, 1, 2, 3), done
     return json.loads(done.out)
