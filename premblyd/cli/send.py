@@ -1,7 +1,6 @@
 """premblyd send"""
 
 import asyncio
-import contextlib
 import os
 import re
 import secrets
@@ -19,7 +18,6 @@ from premblyd.cli.common import count_option, sender_options
 from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, Endpoint, named
-from premblyd.config.secrets import Secret
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.prembly import samples, signature
@@ -55,8 +53,6 @@ class Target:
     where: str
     unix_path: str
     is_configured: bool  # where the configuration says, and not at a --url
-    key_place: str
-    key: Secret
     daemon: Presence | None
     is_managed: bool  # by systemd
 
@@ -143,7 +139,6 @@ def send(
     settings = load_config(config_path, environ=environ)
     endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     key = named("key", key_name, endpoint.key_texts)
-    name = key_name or next(iter(endpoint.keys))
     content = file.read() if file is not None else None
 
     def make_body() -> bytes:
@@ -156,7 +151,7 @@ def send(
         asyncio.run(sender.send(make_body, token, replies, count=count, rate=rate))
     except KeyboardInterrupt:
         interrupted = True
-    target = _target(settings, config_path, endpoint, name, sender)
+    target = _target(settings, config_path, sender)
     _report(replies, target, count=count, interrupted=interrupted)
 
 
@@ -223,19 +218,14 @@ class Sender:
         return Request(self.url, headers, body)
 
 
-def _target(
-    settings: Config, config_path: Path, endpoint: Endpoint, key: str, sender: Sender
-) -> Target:
+def _target(settings: Config, config_path: Path, sender: Sender) -> Target:
     daemon = None
     if sender.is_configured:
-        with contextlib.suppress(presence.PresenceError):  # then it is not known whether one runs
-            daemon = presence.find(settings.database, config_path)
+        daemon = presence.find(settings.database, config_path)
     return Target(
         where=str(settings.listen),
         unix_path=sender.unix_path,
         is_configured=sender.is_configured,
-        key_place=f"endpoint {endpoint.name}, key {key}",
-        key=endpoint.keys[key],
         daemon=daemon,
         is_managed=as_service.is_managed(config_path),
     )
@@ -345,13 +335,6 @@ def _no_daemon(target: Target) -> str:
 
 
 def _refused(target: Target) -> str:
-    if target.daemon is not None:
-        if difference := presence.other_secret(target.daemon, target.key_place, target.key):
-            return f"{difference[0].upper()}{difference[1:]}."
-        return (
-            "The running daemon has this key, so it is something else: `reason` in its log says"
-            " what, such as an address outside `allow_ips`."
-        )
     return (
         "The receiver has another key for this signature (or `allow_ips` excludes this address;"
         f" its log says). After a change of the key: {target.how()['restart']}."

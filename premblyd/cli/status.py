@@ -106,10 +106,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
 
 def _find_daemon(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
     """Return what is seen of the daemon. `is_elsewhere`: another host has one, or may have."""
-    try:
-        daemon = presence.find(place, config_path)
-    except presence.PresenceError as error:
-        return _Daemon(f"It is not known whether a daemon runs: {error}")
+    daemon = presence.find(place, config_path)
     if daemon is None:
         line = "No daemon with this configuration runs here." if is_elsewhere else ""
         return _Daemon(line, is_missing=not is_elsewhere)

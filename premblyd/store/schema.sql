@@ -314,15 +314,6 @@ CREATE TABLE pause (
     reason TEXT
 ) STRICT;
 
-CREATE TABLE halt (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    worker TEXT NOT NULL,
-    action TEXT NOT NULL,
-    since_ms INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    UNIQUE (worker, action)
-) STRICT;
-
 CREATE TABLE ordered (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     delivery_id INTEGER NOT NULL UNIQUE REFERENCES delivery (id),

@@ -114,10 +114,6 @@ class Actions(Handler):
     section = "/actions"
 
     async def get(self) -> None:
-        await self.show_actions()
-
-    async def show_actions(self, **more: Any) -> None:
-        """Answer with the page; `more` is for its panels."""
         config, now_ms = self.services.config, self.now_ms
         asked = Asked(config=config, now_ms=now_ms, since_ms=now_ms - times.DAY_MS)
         at_rest, panels = await self.read(
@@ -127,9 +123,8 @@ class Actions(Handler):
             )
         )
         configured = {action.name: described(action) for action in config.actions}
-        shown = [(template, {**values, **more}) for template, values in panels.shown]
         cards, view = Panel.of("card"), {"configured": configured, **panels.view}
-        await self.show("actions.html", view, at_rest=at_rest, cards=cards, panels=shown)
+        await self.show("actions.html", view, at_rest=at_rest, cards=cards, panels=panels.shown)
 
 
 def described(action: Action) -> dict[str, Any]:

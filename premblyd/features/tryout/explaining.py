@@ -1,10 +1,8 @@
-"""What would happen for a payload: for `premblyd explain` and the console. Nothing is started, sent
-or stored, and no secret is shown."""
+"""What would happen for a payload. Nothing is started, sent or stored, and no secret is shown."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from premblyd.config.keys import value_of
@@ -67,22 +65,15 @@ def webhook_of(
     )
 
 
-def explain(
-    settings: Config, webhook: Webhook, paused: Mapping[str, str] = MappingProxyType({})
-) -> Explanation:
-    """Return what would happen for a webhook. `paused`: what there is to say of each action that is
-    paused now."""
+def explain(settings: Config, webhook: Webhook) -> Explanation:
+    """Return what would happen for a webhook."""
     endpoint = _endpoint(settings, webhook.endpoint)
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
     routing, budget = Routing(settings.actions), Budget()  # shared by all actions
     for action in settings.actions:
         if (why_not := routing.why_not(action, webhook, budget)) is None:
-            shown = _preview(action, webhook, endpoint)
-            if (note := paused.get(action.name)) is not None:
-                told = [f"{note}: its delivery waits until it is resumed", *shown.lines]
-                shown = Preview(facts={**shown.facts, "paused": note}, lines=told)
-            runs[action.name] = shown
+            runs[action.name] = _preview(action, webhook, endpoint)
         else:
             runs_not[action.name] = why_not
     verdict = {
@@ -93,30 +84,14 @@ def explain(
 
 
 def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
-    """Return what the hook would do, with what `confirm`, `once` and `order` say of that. Prembly
-    is not asked."""
-    is_confirmed, reference = CONFIRM.of(action) is not None, webhook.verdict.reference
-    once, order = value_of("once", action), value_of("order", action)
+    """Return what the hook would do, and what is asked before. Prembly is not asked."""
+    is_confirmed = CONFIRM.of(action) is not None
     invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
     shown = kinds.preview(action.hook, invocation, endpoint)
-    facts, lines = dict(shown.facts), [*shown.lines]
-    if once is not None:
-        note = "runs each time: this event has no reference"
-        if reference:
-            note = "skipped if it has succeeded for another event of this reference and outcome"
-        facts |= {"once": once, "once_note": note}
-        lines.append(f"once: {note}")
-    if order is not None:
-        note = "does not wait: this event has no reference"
-        if reference:
-            end = "have succeeded" if order.then == "wait" else "have ended"
-            note = f"waits until the earlier ones for this reference {end}"
-        facts |= {"order": order.by, "order_note": note}
-        lines.append(f"order: {note}")
     if is_confirmed:
         note = _confirmed(webhook.verdict)
-        facts, lines = {"confirm": note, **facts}, [note, *lines]
-    return Preview(facts=facts, lines=lines)
+        return Preview(facts={"confirm": note, **shown.facts}, lines=[note, *shown.lines])
+    return shown
 
 
 def _confirmed(verdict: Verdict) -> str:

@@ -122,7 +122,6 @@ def test_another_user_than_the_service_does_not_judge_what_it_may_open(
         ("check --quiet --json", "check --quiet --json"),
         ("try crm FILE --json", "try --json -- crm -"),
         ("try crm --key live FILE", "try --key=live -- crm -"),
-        ("try --alert page", "try --alert=page"),
         ("reconcile FILE --column Ref --store", "reconcile --column=Ref --store -- -"),
     ],
 )

@@ -131,21 +131,6 @@ def test_what_the_machine_lacks_for_hooks_is_told_until_they_can_start(
     assert kinds(record, NOW_MS + LACKING_MS + 1) == []
 
 
-def test_what_waits_for_a_halted_action_is_told_once_and_why(
-    store: Store, record: Database
-) -> None:
-    at_work = host(store, "a", "crm", "mail")
-    add_many(store, 2, "crm", "mail")
-    columns = "worker, action, since_ms, reason"
-    store.by_hand(f"INSERT INTO halt ({columns}) VALUES ('a:1:boot', 'crm', {NOW_MS}, 'ended')")
-    told = [(item.kind, item.target.action) for item in found(record, NOW_MS + LATE_MS + 1)]
-    assert told == [("late", "mail"), ("halted", "crm")]
-    store.by_hand("UPDATE halt SET reason = 'aborted'")
-    assert "systemctl reload premblyd" in found(record)[-1].remedy
-    store.wait(at_work.leave(NOW_MS))
-    assert "halted" not in kinds(record, NOW_MS + LATE_MS + 1)
-
-
 def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     store: Store, record: Database
 ) -> None:

@@ -53,7 +53,7 @@ OBJECTS = (
     *("cancel --dead --yes", "unsettled --dismiss all", "person hold --user-ref U"),
     *("person release 1", "person erase --event 1 --dry-run", "record prune"),
     *("person erase --event 1 --yes", "person export --user-ref P --to ZIP"),
-    *("record prune --dry-run", "record vacuum", "rehearse CONFIG", "rehearse CONFIG --event 1"),
+    *("record prune --dry-run", "record vacuum", "rehearse CONFIG"),
     *("reconcile LIST", "console --end all"),
 )
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"

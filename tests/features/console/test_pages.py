@@ -288,18 +288,6 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
     assert "5 earlier attempts are not shown here" in text
 
 
-def test_a_payload_is_explained(own: Browser) -> None:
-    body = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"r-1"}}'
-    page = own.post("/actions/explain", {"payload": body.decode()})
-    assert page.status == 200
-    assert "activate-customer" in page.text
-    data = own.post("/actions/explain.json", {"payload": body.decode()}).json
-    assert data["verdict"]["outcome"] == "verified"
-    assert [run["action"] for run in data["actions"]] == ["activate-customer", "archive"]
-    assert {each["action"] for each in data["not_matched"]} == {"page-operations", "ask-compliance"}
-    assert own.post("/actions/explain", {"payload": "no JSON"}).status == 200
-
-
 def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Premblyd) -> None:
     own = opened(fresh)
     number = 'premblyd_needs_attention{kind="database"}'
@@ -335,7 +323,6 @@ def test_what_a_sender_wrote_stays_text(tmp_path: Path) -> None:
         own = signed_in(daemon)
         pages = [own.get(path) for path in (*PAGES, "/events/2", "/events?code=" + "%3Cscript%3E")]
         pages += [own.post(f"/events/{number}/reveal") for number in (1, 2)]
-        pages.append(own.post("/actions/explain", {"payload": json.dumps(body)}))
         for page in pages:
             assert page.status == 200
             assert not re.search(
@@ -382,10 +369,6 @@ def test_every_page_and_its_json_bears_every_key_of_the_configuration(fresh: Pre
     wait_until(lambda: fresh.rows("SELECT 1 FROM delivery WHERE attempt_count > 0"))
     for path, as_json in PAGES.items():
         assert (own.get(path).status, own.get(as_json).status) == (200, 200), path
-    for path in ("/actions/explain", "/actions/explain.json"):
-        page = own.post(path, {"payload": body})
-        assert page.status == 200, path
-        assert "hush" not in page.text
     configured = own.get("/actions.json").json["configured"]
     assert [configured[name]["confirm"] for name in ("plain", "confirmed")] == [False, True]
     assert configured["unstated"]["unstated"] == ["face_match", "user_ref"]

@@ -78,7 +78,6 @@ def test_each_may_do_what_their_role_is_for_has_a_button_for_that_and_no_more(
         assert (revealed.status, cancelled.status, own.get("/sessions").status) == may, role
         if role is Role.LOOK:
             assert "This needs the role `operate`, and you have `look`." in revealed.text
-            assert own.post("/actions/explain", {"payload": "{}"}).status == 200
     last = "SELECT actor FROM operator_action WHERE action = 'reveal' ORDER BY id DESC LIMIT 1"
     ((actor,),) = daemon.rows(last)
     assert way == "link" or actor == "alice (console, by the proxy)"
@@ -91,7 +90,7 @@ def test_what_is_new_takes_an_operator_unless_it_says_otherwise() -> None:
         for handler in handlers().values()
         if issubclass(handler, Handler) and (handler.all_may_read, handler.all_may_send) != (1, 0)
     }
-    assert less == {"SignOut": (True, True), "Explain": (True, True), "Sessions": (False, False)}
+    assert less == {"SignOut": (True, True), "Sessions": (False, False)}
 
 
 def test_who_only_looks_learns_nothing_masked_by_searching(fresh: Premblyd) -> None:

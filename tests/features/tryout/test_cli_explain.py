@@ -155,13 +155,13 @@ def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_how_it_ended(
     for script, code, told, shown in (
         (f"{takes}; echo ok 1 known >&4", 0, "act succeeded", ["took it", "known"]),
         (f"{takes}; echo saved >&4", 1, "act failed: the worker broke", ["took it", "saved"]),
-        ("echo no module >&2; exit 3", 1, "act interrupted: the worker process", ["no module"]),
+        ("echo no module >&2; exit 3", 1, "act failed: the worker process", ["no module"]),
     ):
         ended, said, lines = attempt(worker(tmp_path, script))
         assert (ended, said[: len(told)]) == (code, told)
         assert lines == [f"  | {line}" for line in shown]
     late = worker(tmp_path, "sleep 60", start_timeout="50ms")
-    told = f"act interrupted: no `ready 1` within `start_timeout`{UNHEARD}"
+    told = f"act failed: no `ready 1` within `start_timeout`{UNHEARD}"
     assert attempt(late) == (1, told, [])
 
 
