@@ -67,7 +67,7 @@ POLLS = {
     "premblyd.features.asking.pending.POLL_S": 15.0,
     "premblyd.features.pause.daemon.LOOK_AGAIN_S": 60.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
-    "premblyd.features.watch.troublewatch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
+    "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 
 
@@ -491,7 +491,7 @@ class Simulation:
         rng = random.Random(f"late {self.seed}")
         for post in rng.sample(self.model.posts, min(12, len(self.model.posts))):
             at_s = rng.uniform(0, length_s / 2) + record_ms / 1000 + rng.choice((600, 1500, 3000))
-            self.time.at(at_s, lambda post=post: self._send(post))
+            self.time.at(at_s, functools.partial(self._send, post))
 
     # What happens in the world
 
