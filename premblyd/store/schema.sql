@@ -290,15 +290,6 @@ CREATE TABLE sweep (
     row_id INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE put_off (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id INTEGER NOT NULL,
-    removed TEXT NOT NULL,
-    UNIQUE (event_id, removed)
-) STRICT;
-
-CREATE INDEX put_off_removed ON put_off (removed, id);
-
 CREATE TABLE gone_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE,

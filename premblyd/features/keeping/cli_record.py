@@ -20,7 +20,6 @@ from premblyd.features.keeping.retention import (
     START,
     STRONGEST_FIRST,
     Round,
-    begin_anew,
     periods,
     work_off,
 )
@@ -137,11 +136,10 @@ def _trust_clock(transaction: Transaction, wall_ms: int, note: str) -> None:
 def _remove(
     database: Database, retention: Retention, now_ms: int, total: int, *, silent: bool
 ) -> dict[str, int]:
-    """Do a whole round, from the beginning; return how much it removed of each class."""
+    """Do a whole round; return how much it removed of each class."""
     who, words = actor(), in_words(retention)
     database.transact(lambda transaction: write_down(transaction, who, "prune", now_ms, words))
-    database.transact(begin_anew)
-    round_ = Round(retention, with_eventless=True)
+    round_ = Round(retention)
     with progress(silent=silent) as shown:
         task = shown.add_task("deleting", total=total)
         for done in work_off(database, round_, now_ms):

@@ -186,7 +186,7 @@ def _next(database: Database, work: Callable[[Transaction], int]) -> int:
 
 def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> Done:
     """Erase all of it, if its bodies are not too large for one transaction."""
-    findings = look(transaction, request.named, now_ms)
+    findings = look(transaction, named=request.named, now_ms=now_ms)
     if findings.is_unfinished:
         raise TryAgainError("Nothing was erased: another erasure has just begun. Try again.")
     done = _open(transaction, request, findings, now_ms)

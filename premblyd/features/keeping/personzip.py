@@ -184,8 +184,8 @@ def write(out: BinaryIO, database: Database, held: Holdings, made_by: str) -> No
 
         add("record.json", _document(database, held, ids, made_by))
         shown = [(told, _add_body(database, told, add)) for told in _events(database, ids)]
-        page = Loader(str(resources.files(__package__))).load("person.html")
-        add("page.html", [page.generate(held=held, made_by=made_by, events=shown, **_WORDS)])
+        page = _page().generate(held=held, made_by=made_by, events=shown, **_WORDS)
+        add("page.html", [page])
         if database.look(functools.partial(_removed_parts, held.event_ids)) != held.removed_parts:
             raise ChangedMeanwhileError(
                 "Some of it was erased or deleted while it was read, so nothing was written. Run"
@@ -238,6 +238,11 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "holds": held.holds,
         **held.more,
     }
+
+
+@functools.cache
+def _page() -> Any:
+    return Loader(str(resources.files(__package__))).load("person.html")
 
 
 _WORDS = {

@@ -19,7 +19,7 @@ from premblyd.feature import added
 from premblyd.features.keeping import holds
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, PutOff, Removed
+from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
 from premblyd.queue.names import GROUPS
@@ -227,7 +227,7 @@ _OF_DELIVERIES = (
 _OF_EVENTS = (
     *itertools.chain.from_iterable(map(_ending, BY_EVENT)),
     *map(_letting_go, _to(Event, is_about=False)),
-    *map(_deleting, (PutOff.event_id, ErasedEvent.event_id, KeptFrom.event_id)),
+    *map(_deleting, (ErasedEvent.event_id, KeptFrom.event_id)),
     _deleting(Event.id),
 )
 

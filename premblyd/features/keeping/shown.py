@@ -16,7 +16,6 @@ from premblyd.features.keeping.tables import (
     Erasure,
     ErasureFile,
     Hold,
-    PutOff,
     Removal,
     Removed,
     Sweep,
@@ -199,7 +198,7 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
     after = next(iter(queries.tuples(database, bookmark)), START)
     rows = queries.tuples(
         database,
-        Event.select(Event.id, Event.received_at_ms, Event.removed_parts)
+        Event.select(Event.received_at_ms, Event.removed_parts)
         .where(
             Event.received_at_ms.between(after[0], until_ms),
             Tuple(Event.received_at_ms, Event.id) > Tuple(*after),
@@ -207,13 +206,7 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
         .order_by(Event.received_at_ms, Event.id)
         .limit(LOOKED_AT),
     )
-    left = {number: at_ms for number, at_ms, parts in rows if parts not in DONE[removed]}
-    off = PutOff.select(PutOff.event_id).where(
-        PutOff.removed == removed, PutOff.event_id.in_(list(left))
-    )
-    for (number,) in queries.tuples(database, off):
-        del left[number]
-    return min(left.values(), default=None)
+    return next((at_ms for at_ms, parts in rows if parts not in DONE[removed]), None)
 
 
 @trouble(reminds=True)

@@ -35,7 +35,6 @@ WORDS = {
     "actor": "who",
     "success_rate": "succeeded",
     "removed": "class",
-    "month": "month received",
     "settled_by_id": "settled by",
     "name": "host",  # of a host
 }
@@ -49,13 +48,9 @@ ROWS = (
 )
 OBJECTS = (
     *("status", "stats", "check", "show 1", "explain BODY", "try archive BODY", "pause archive"),
-    *(
-        "resume archive",
-        "replay --dead --dry-run",
-        "replay 1",
-    ),
-    *("cancel --dead --yes", "unsettled --dismiss all", "person hold --user-ref U --yes"),
-    *("person release --user-ref U", "person erase --event 1 --dry-run", "record prune"),
+    *("resume archive", "replay --dead --dry-run", "replay 1"),
+    *("cancel --dead --yes", "unsettled --dismiss all", "person hold --user-ref U"),
+    *("person release 1", "person erase --event 1 --dry-run", "record prune"),
     *("person erase --event 1 --yes", "person export --user-ref P --to ZIP"),
     *("record prune --dry-run", "record vacuum", "rehearse CONFIG"),
     *("reconcile LIST", "console --end all"),
@@ -89,9 +84,9 @@ def used(config: Path, use: str) -> Any:
     ((user_ref,),) = rows(recorded_in(config), USER)
     places |= {"ZIP": folder / "person.zip", "P": user_ref}
     words = [places.get(each, each.replace("/", " ")) for each in use.split()]
+    before = {"resume": ["pause", "archive"], "person": ["person", "hold", "--user-ref", "U"]}
     if use.startswith(("resume", "person release")):
-        before = ["pause", "archive"] if words[0] == "resume" else ["person", "hold", *words[2:]]
-        assert run(*before, *(["--yes"] if "hold" in before else []), "--config", config).code == 0
+        assert run(*before[use.split(maxsplit=1)[0]], "--config", config).code == 0
     done = run(*words, "--json", "--config", config)
     assert done.code in (0, 1, 2, 3), done
     return json.loads(done.out)

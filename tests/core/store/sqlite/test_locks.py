@@ -10,7 +10,7 @@ from premblyd.features.asking.awaited import lock_name
 from premblyd.features.asking.settling import NewAnswer, add_answer
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.persons import Named
-from premblyd.features.keeping.retention import Remover, Walk
+from premblyd.features.keeping.retention import Remover
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
 from premblyd.prembly.payload import Outcome
@@ -45,9 +45,7 @@ def note_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         holds.place(PERSON, actor="ada", now_ms=NOW_MS),
         holds.end(1, actor="ada", now_ms=NOW_MS),
-        lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(
-            each, Walk(Removed.RECORD), None
-        ),
+        lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(each, Removed.RECORD, None),
         lambda each: removing.remove_eventless(each, 0, 0, PERIODS, NOW_MS),
         *Operator(actor="ada").add([1], "crm", 3, NOW_MS),
     ],
