@@ -41,11 +41,6 @@ def day(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
-def month(ms: int) -> str:
-    """Return the month of a time, UTC: 2026-01."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m")
-
-
 def for_html(ms: Any) -> str:
     """Return a time for the `datetime` of a <time>, which knows no microseconds; nothing for what
     is none."""

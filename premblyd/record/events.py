@@ -58,14 +58,6 @@ def last_event_ms(database: Database) -> int | None:
     return at_ms
 
 
-def latest_ms(database: Database) -> int | None:
-    """Return the latest time at which an event came, whichever came last: the clock may have been
-    set. None for none."""
-    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms.desc())
-    at_ms: int | None = queries.value(database, query)
-    return at_ms
-
-
 def last_event_of_prembly_ms(database: Database) -> int | None:
     """Return when Prembly last sent an event by itself; None: none of the newest 500 was one."""
     query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())

@@ -156,7 +156,6 @@ class Family:
     help: str
     values: Mapping[Any, float] | float
     labels: tuple[str, ...] = ()
-    is_counter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

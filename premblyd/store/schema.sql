@@ -265,13 +265,10 @@ CREATE TABLE erased_name (
 CREATE TABLE erased_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL UNIQUE,
-    erasure_id INTEGER NOT NULL,
-    name TEXT
+    erasure_id INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX erased_event_erasure ON erased_event (erasure_id);
-
-CREATE INDEX erased_event_name ON erased_event (name) WHERE name IS NOT NULL;
 
 CREATE TABLE kept_from (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -285,7 +282,6 @@ CREATE TABLE removal (
     removed TEXT NOT NULL,
     period_ms INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    freed_bytes INTEGER NOT NULL,
     UNIQUE (day_ms, removed, period_ms)
 ) STRICT;
 
@@ -497,10 +493,7 @@ CREATE TABLE alert (
 CREATE TABLE backup_folder (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     folder TEXT NOT NULL UNIQUE,
-    tried_at_ms INTEGER NOT NULL,
     copied_at_ms INTEGER,
-    file TEXT,
-    file_bytes INTEGER,
     error TEXT
 ) STRICT;
 

@@ -521,7 +521,10 @@ class Model:
             asks = is_doubtful and CONFIRM.of(action) is not None
             if name in self.paused or (asks and not self.can_ask) or self.lost_jump:
                 continue
-            due_s = since_s + (MOST_S if asks else action.retry.max_delay_ms / 1000)
+            delay_s = action.retry.max_delay_ms / 1000
+            if asks:  # without `confirm`, for a while, a retry waited for its delay
+                delay_s = max(MOST_S, delay_s if "confirm" in self.turned_off else 0)
+            due_s = since_s + delay_s
             late_s = now_s - max(due_s, self.calm_since_s)
             self.require(
                 late_s < SLACK_S, f"what waits goes on in time: {late_s:.0f} s late", d(delivery)

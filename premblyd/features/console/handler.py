@@ -95,13 +95,11 @@ class Panel:
     page: str
     template: str
     find: Callable[[Database, Asked], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None
-    is_last: bool = False
 
     @staticmethod
     def of(page: str) -> "list[Panel]":
         """Return the panels of a page, from top to bottom."""
-        found = (each for each in added("pages", "PANELS") if each.page == page)
-        return sorted(found, key=lambda each: each.is_last)
+        return [each for each in added("pages", "PANELS") if each.page == page]
 
 
 @dataclass(slots=True)

@@ -27,21 +27,13 @@ def key_path(value: Any, places: SecretPlaces) -> Path:
             paths = places.files(name)
         case _:
             raise ValueError("should be {file: NAME}")
-    path = next(filter(os.path.lexists, paths), None) or _where_it_belongs(paths, places)
+    path = next(filter(os.path.lexists, paths), places.folder / name)
     if places.look_up:
         try:
             read_key(path)
         except PremblydError as error:
             raise (ForbiddenSecretError if error.lacks_rights else ValueError)(error) from None
     return path
-
-
-def _where_it_belongs(paths: list[Path], places: SecretPlaces) -> Path:
-    """Return the path to name when no key is seen: the one in `credentials` if it may be there, and
-    this user may not look. (The daemon sees what is there in a folder of its own.)"""
-    *_, beside, credential = paths
-    hidden = credential.parent.is_dir() and not os.access(credential.parent, os.X_OK)
-    return credential if hidden and "CREDENTIALS_DIRECTORY" not in places.environ else beside
 
 
 def _key_path(value: Any, info: ValidationInfo) -> Path:

@@ -18,7 +18,6 @@ from peewee import SQL, Field, Node, Query, fn
 from premblyd.feature import added
 from premblyd.features.keeping import holds
 from premblyd.features.keeping.erased import SENDERS, harmless
-from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, PutOff, Removed
 from premblyd.prembly.payload import plain_id
@@ -272,8 +271,8 @@ def remove_eventless(
     transaction.lock([EVENTS])
     found = [_Row(*row) for row in transaction.rows(_KINDS[kind].rows, after_id=after_id)]
     loose = {row.id: row for row in found if not row.is_about_event}
-    subjects = {row.id: Subject(reference=row.name) for row in loose.values() if row.name}
-    held = holds.held_subjects(transaction, subjects, now_ms)
+    references = {row.id: row.name for row in loose.values() if row.name}
+    held = holds.held_references(transaction, references, now_ms)
     free = [row for row in loose.values() if row.id not in held]
 
     def expired(period_ms: int | None) -> list[_Row]:

@@ -1,12 +1,15 @@
 """Retention: deletes the classes of events whose period has expired, a portion in each transaction.
-Begin with `Remover.remove`.
+`Round` says what is to be done next, for the daemon's loop and for `premblyd record prune`.
 
 A class walks through all events in the order of their receipt, from its bookmark on. What has
 expired but waits, runs or is on hold, or came while the clock was behind, is noted in `put_off`,
 through which the class walks too.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +20,16 @@ from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import KeptFrom, PutOff, Removal, Removed, Sweep
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import EVENTS
-from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
+from premblyd.store.engine import (
+    BulkInsert,
+    Database,
+    Lookup,
+    Statement,
+    Transaction,
+    insert,
+    param,
+    update,
+)
 from premblyd.store.states import FINISHED, RemovedParts
 from premblyd.store.tables import Delivery, Event, Rejection
 
@@ -25,6 +37,12 @@ LOCK = "retention"  # who removes has it: two hosts never do at once, nor a comm
 PORTION = 500  # rows that a transaction looks at
 BATCH = 25  # events that it changes: beside half a million, webhooks wait 6 ms for it
 MAX_BYTES = 1 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
+AGAIN_S = 1.0  # while another is at work
+MIN_GAP_S = 0.02  # after a portion that has changed something
+MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record/operating.py
+MAX_GAP_S = 2.0
+GAP_RATIO = 4  # of a gap to the transaction before it
+MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
 # In which order classes are removed: so nothing is emptied that goes as a whole.
 STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY)
 # What an event lacks of which the class is gone already.
@@ -36,8 +54,7 @@ DONE: Mapping[Removed, tuple[str, ...]] = {
 
 
 class Aged(NamedTuple):
-    """Of an event: what decides whether a class of it has expired, and how many bytes its body has.
-    Its columns in a statement are OF_EVENT."""
+    """Of an event: what decides whether a class of it has expired, and its body's size."""
 
     id: int
     received_at_ms: int
@@ -75,7 +92,6 @@ class Done:
     to: Bookmark = START
     is_more: bool = False
     count: int = 0
-    freed_bytes: int = 0
     is_busy: bool = False  # nothing was done, as another is at work
 
 
@@ -83,18 +99,6 @@ def periods(retention: Retention) -> dict[Removed, int]:
     """Return the classes that are removed, each with its period in milliseconds."""
     found = {removed: getattr(retention, f"{removed}_ms") for removed in Removed}
     return {removed: period for removed, period in found.items() if period is not None}
-
-
-def unset(retention: Retention) -> list[Removed]:
-    """Return the classes that are kept for ever: neither they nor a later one have a period."""
-    found = periods(retention)
-    return [each for each in Removed if not found.keys() & {each, *_later(each)}]
-
-
-def _later(removed: Removed) -> tuple[Removed, ...]:
-    if removed not in STRONGEST_FIRST:
-        return ()
-    return tuple(reversed(STRONGEST_FIRST[: STRONGEST_FIRST.index(removed)]))
 
 
 def walks(retention: Retention) -> list[Walk]:
@@ -111,13 +115,10 @@ def begin_anew(transaction: Transaction) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remover:
-    """Removes by these periods, at this time, at most so many events in a transaction; or leaves
-    them all, as if they waited."""
+    """Removes by these periods, at this time."""
 
     retention: Retention
     now_ms: int
-    most: int = BATCH
-    leaves_all: bool = False
 
     def remove(self, transaction: Transaction, walk: Walk, after: Bookmark | None) -> Done:
         """Remove the next portion of a walk. `after`: where it has come to in this round; None: it
@@ -156,9 +157,8 @@ class Remover:
             transaction.insert_many(_PUT_OFF, new)
         if to != begin:
             _move_bookmark(transaction, walk, to)
-        freed_bytes = sum(event.body_bytes for event in gone)
-        self._count(transaction, walk.removed, len(gone), freed_bytes)
-        return Done(to=to, is_more=is_more, count=len(gone), freed_bytes=freed_bytes)
+        self._count(transaction, walk.removed, len(gone))
+        return Done(to=to, is_more=is_more, count=len(gone))
 
     def _until_ms(self, removed: Removed) -> int:
         """Return until when a period has begun that has expired now."""
@@ -174,7 +174,7 @@ class Remover:
             if event.removed_parts in DONE[removed] or event.received_at_ms > until_ms:
                 continue
             size += event.body_bytes
-            if len(taken) == self.most or (taken and size > MAX_BYTES):
+            if len(taken) == BATCH or (taken and size > MAX_BYTES):
                 return taken, number
             taken.append(event)
         return taken, len(events)
@@ -182,8 +182,6 @@ class Remover:
     def _ready(self, transaction: Transaction, removed: Removed, ids: Sequence[int]) -> set[int]:
         """Return which of these events may be deleted: they don't wait, run or are on hold. Nobody
         else can change them, or their deliveries, until the transaction ends."""
-        if self.leaves_all or not ids:
-            return set()
         free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
         own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
         for delivery_id, event_id, state, is_needed in transaction.look_up(_DELIVERIES, ids):
@@ -199,12 +197,10 @@ class Remover:
         until_ms = self._until_ms(Removed.REJECTIONS)
         rows = transaction.rows(_OLD_REJECTIONS, until_ms=until_ms, limit=PORTION)
         count = transaction.change_each(_DELETE_REJECTIONS, [row[0] for row in rows]) if rows else 0
-        self._count(transaction, Removed.REJECTIONS, count, 0)
+        self._count(transaction, Removed.REJECTIONS, count)
         return Done(count=count, is_more=len(rows) == PORTION)
 
-    def _count(
-        self, transaction: Transaction, removed: Removed, count: int, freed_bytes: int
-    ) -> None:
+    def _count(self, transaction: Transaction, removed: Removed, count: int) -> None:
         if count:
             transaction.change(
                 _COUNT,
@@ -212,8 +208,82 @@ class Remover:
                 removed=removed,
                 period_ms=periods(self.retention)[removed],
                 count=count,
-                freed_bytes=freed_bytes,
             )
+
+
+class Round:
+    """All that is to be removed now: `work`, in a transaction, then `take` what it returned, until
+    there is no more work. `is_whole`: also all that was put off, and not only some of it, where
+    there is very much."""
+
+    def __init__(self, settings: Retention, *, with_eventless: bool, is_whole: bool = True) -> None:
+        self._settings = settings
+        self._most_put_off = None if is_whole else MOST_PUT_OFF
+        self._put_off = 0  # portions of this walk
+        self._left: deque[Walk | int] = deque(walks(settings))
+        if with_eventless:
+            self._left += removing.eventless_kinds(settings)
+        self._after: Bookmark | None = None
+        self.removed: Counter[Removed] = Counter()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is more to do."""
+        return bool(self._left)
+
+    def work(self, now_ms: int) -> Callable[[Transaction], Done]:
+        """Return what is to be done next."""
+        first = self._left[0]
+        if isinstance(first, int):
+            return functools.partial(self._remove_eventless, kind=first, now_ms=now_ms)
+        remover = Remover(retention=self._settings, now_ms=now_ms)
+        return functools.partial(remover.remove, walk=first, after=self._after)
+
+    def take(self, done: Done) -> None:
+        """Take in what was done."""
+        if done.is_busy:
+            return
+        first = self._left[0]
+        is_last = not done.is_more
+        if isinstance(first, Walk):
+            self.removed[first.removed] += done.count
+            if first.is_of_put_off:
+                self._put_off += 1
+                is_last = is_last or self._put_off == self._most_put_off
+        self._after = done.to
+        if is_last:
+            self._left.popleft()
+            self._after = None
+            self._put_off = 0
+
+    def _remove_eventless(self, transaction: Transaction, kind: int, now_ms: int) -> Done:
+        if not transaction.try_lock(LOCK):
+            return Done(is_busy=True, is_more=True)
+        after_id = self._after.row_id if self._after else 0
+        last = removing.remove_eventless(transaction, kind, after_id, self._settings, now_ms)
+        return Done(to=Bookmark(0, last or 0), is_more=last is not None)
+
+
+def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
+    """Do all of a round on a command's own connection, beside a daemon, and yield what each
+    transaction did. Raise StoreUnavailableError when it can't."""
+    database.transact(functools.partial(removing.end_what_expired, now_ms=now_ms))
+    while round_.has_work:
+        began = time.monotonic()
+        done = database.transact(round_.work(now_ms))
+        round_.take(done)
+        took_s = time.monotonic() - began
+        yield done
+        time.sleep(gap_s(done, took_s, MIN_GAP_BESIDE_S))
+
+
+def gap_s(done: Done, took_s: float, least_s: float = MIN_GAP_S) -> float:
+    """Return how long to do nothing after what took so long: the daemon has one processor for its
+    webhooks, and one thread that writes."""
+    if done.is_busy:
+        return AGAIN_S
+    own_s = GAP_RATIO * took_s
+    return min(max(least_s, own_s), MAX_GAP_S) if done.count else own_s
 
 
 def _bookmark(transaction: Transaction, walk: Walk) -> Bookmark:
@@ -227,10 +297,10 @@ def _move_bookmark(transaction: Transaction, walk: Walk, to: Bookmark) -> None:
 
 
 _BODY_BYTES = fn.COALESCE(fn.LENGTH(Event.body), 0)
-OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, _BODY_BYTES)
+_OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, _BODY_BYTES)
 _AT_MS = Event.received_at_ms
 _BY_RECEIPT = Statement(
-    Event.select(_AT_MS, Event.id, *OF_EVENT)
+    Event.select(_AT_MS, Event.id, *_OF_EVENT)
     .where(
         param("after_ms") <= _AT_MS,
         param("until_ms") >= _AT_MS,
@@ -240,7 +310,7 @@ _BY_RECEIPT = Statement(
     .limit(param("limit"))
 )
 _BY_PUT_OFF = Statement(
-    PutOff.select(SQL("0"), PutOff.id, *OF_EVENT)
+    PutOff.select(SQL("0"), PutOff.id, *_OF_EVENT)
     .join(Event, on=Event.id == PutOff.event_id)
     .where(PutOff.removed == param("removed"), PutOff.id > param("after_id"))
     .order_by(PutOff.id)
@@ -275,12 +345,6 @@ _DELETE_REJECTIONS = Lookup(Rejection.delete(), Rejection.id)
 _KEY = (Removal.day_ms, Removal.removed, Removal.period_ms)
 _COUNT = Statement(
     Removal.insert(
-        {field: param(field.column_name) for field in (*_KEY, Removal.count, Removal.freed_bytes)}
-    ).on_conflict(
-        conflict_target=_KEY,
-        update={
-            Removal.count: Removal.count + EXCLUDED.count,
-            Removal.freed_bytes: Removal.freed_bytes + EXCLUDED.freed_bytes,
-        },
-    )
+        {field: param(field.column_name) for field in (*_KEY, Removal.count)}
+    ).on_conflict(conflict_target=_KEY, update={Removal.count: Removal.count + EXCLUDED.count})
 )

@@ -143,8 +143,7 @@ def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator
 
 
 def _metric(family: Family) -> Metric:
-    make = _counter if family.is_counter else _gauge
-    return make(family.name, family.help, family.values, *family.labels)
+    return _gauge(family.name, family.help, family.values, *family.labels)
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

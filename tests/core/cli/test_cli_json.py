@@ -76,7 +76,7 @@ def test_a_replay_prints_these_names(config: Path) -> None:
 
 
 def test_a_check_prints_these_names(config: Path) -> None:
-    names = "ok actions_by_response_code warnings database daemon retention"
+    names = "ok actions_by_response_code warnings database daemon"
     assert list(json_of(config, "check")) == names.split()
     config.write_text("{}")
     done = run("check", "--json", "--config", config)

@@ -102,17 +102,6 @@ def test_of_a_filter_that_is_known_an_empty_list_says_no_more(config: Path) -> N
         assert done == Ran(0, f"No {command}.\n", "")
 
 
-def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
-    a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 31622400000 WHERE id = 3"
-    assert "an event was received at" not in run("check", "--config", config).err
-    change(config, a_year_on)
-    said = run("check", "--config", config).err
-    assert "an event was received at " in said
-    assert "UTC: it is wrong now, or was then. `timedatectl` shows the time" in said
-    status = json.loads(run("status", "--json", "--config", config).out)
-    assert "clock" in {item["kind"] for item in status["attention"]}
-
-
 def test_events_are_found_by_the_beginning_of_a_key(config: Path) -> None:
     key = json_of(config, "events", "--limit", 1)[0]["key"]
     for part in (key, key[:12], key[:12].upper()):

@@ -161,8 +161,8 @@ def test_a_day_is_not_complete_whose_log_has_another_time_than_it_was_asked_for(
     assert why(found(record, 0)) == []
 
 
-REMOVAL = f"""INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)
-    VALUES ({BEGUN_MS + DAY_MS}, '%s', {DAY_MS}, 1, 0)"""
+REMOVAL = f"""INSERT INTO removal (day_ms, removed, period_ms, count)
+    VALUES ({BEGUN_MS + DAY_MS}, '%s', {DAY_MS}, 1)"""
 
 
 @pytest.mark.parametrize(

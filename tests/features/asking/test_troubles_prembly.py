@@ -1,5 +1,7 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
+import pytest
+
 from premblyd.features.asking.listing import DISMISSED
 from premblyd.features.asking.shown import UNREACHABLE_MS
 from premblyd.ground.times import DAY_MS
@@ -15,6 +17,13 @@ ABOUT = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, event_id)
     VALUES (?, 'confirm', ?, 1, ?)"""
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
     finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
+
+
+@pytest.fixture(name="record")
+def read_record(store: Store, database: Database) -> Database:
+    """A record with an event and its delivery; others here have one to reconcile."""
+    store.add("crm")
+    return database
 
 
 def found(record: Database) -> list[Item]:

@@ -38,7 +38,6 @@ WORDS = {
     "removed": "class",
     "month": "month received",
     "settled_by_id": "settled by",
-    "is_in_force": "active",
     "name": "host",  # of a host
 }
 # The console names a row's own number by what the row is, and what a person did by a verb.
@@ -47,7 +46,7 @@ OF_PAGES |= {"/dead": OF_PAGES["/deliveries"], "/operators": {"did": "action"}}
 # Each use of a command that prints JSON: a list's is an array of rows, every other's an object.
 ROWS = (
     *("events", "deliveries", "unsettled", "rejections", "hosts", "sql SELECT/1/AS/id"),
-    *("person hold --list", "person erase --list", "console --sessions"),
+    *("person hold --list", "console --sessions"),
 )
 OBJECTS = (
     *("status", "stats", "check", "show 1", "explain BODY", "try archive BODY", "pause archive"),

@@ -16,17 +16,16 @@ def out(*arguments: object) -> str:
 
 def test_an_event_that_lacks_something_says_so_and_shows_no_body(config: Path) -> None:
     assert "  body\n" in out("show", 1, "--config", config)
-    for removed_parts, words, listed in (
-        ("body", "Its body and headers, and what hooks printed", ""),
-        ("identity", "deleted when its retention period", "(removed)"),
-        ("erased", "All personal data in it was erased.", "(erased)"),
+    for removed_parts, words in (
+        ("body", "Its body and headers, and what hooks printed"),
+        ("identity", "deleted when its retention period"),
+        ("erased", "All personal data in it was erased."),
     ):
         by_hand(recorded_in(config), removal(removed_parts))
         shown = out("show", 1, "--reveal", "--config", config)
         assert words in shown
         assert "\n  body\n" not in shown
         assert json.loads(out("show", 1, "--reveal", "--json", "--config", config))["body"] is None
-        assert listed in out("events", "--config", config, "--limit", "999")
 
 
 def test_a_question_about_an_erased_person_does_not_say_it_was_for_a_session(config: Path) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.keeping import holds, removing, retention, sweeping
-from premblyd.features.keeping.holds import Subject
-from premblyd.features.keeping.retention import Done
+from premblyd.features.keeping import holds, removing, retention
+from premblyd.features.keeping.persons import Named
+from premblyd.features.keeping.retention import Done, Round
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.sweeping import Round
 from premblyd.features.keeping.tables import Removed
 from premblyd.ground.times import DAY_MS, HOUR_MS
 from premblyd.store.columns import PLAIN, ColumnType, Kept, columns
@@ -159,10 +158,10 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
 
 def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     store.add()
-    store.call(holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
+    number = store.call(holds.place(Named.user("user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="1d") == {}
     assert put_off(store) == [("identity", 1), ("record", 1)]
-    store.call(holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
+    store.call(holds.end(number, actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
     assert put_off(store) == []
 
@@ -174,13 +173,13 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
     younger = store.add(received_at_ms=LATER_MS, body=b"3", **other)
     store.call(functools.partial(name_one, names=["ref-a", "ref-b"], now_ms=NOW_MS))
     assert sweep(store, identity="7d") == {"identity": 1}
-    store.call(holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS))
+    store.call(holds.place(Named.reference("ref-a"), actor="court", now_ms=NOW_MS))
     held = functools.partial(holds.held, event_ids=[younger.event_id], now_ms=NOW_MS)
     assert store.call(held) == {younger.event_id}
 
 
 def test_of_much_put_off_a_round_takes_some(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeping, "MOST_PUT_OFF", 1)
+    monkeypatch.setattr(retention, "MOST_PUT_OFF", 1)
     store.add_at_once(2 * retention.BATCH)
     assert sweep(store, body="1d") == {}
     store.by_hand(OVER)

@@ -9,6 +9,7 @@ import pytest
 from premblyd.features.asking.answering import NewAnswer, add_answer
 from premblyd.features.asking.awaited import AwaitedQueue, lock_name
 from premblyd.features.keeping import holds, removing
+from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.retention import Remover, Walk
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
@@ -19,7 +20,7 @@ from premblyd.store.sqlite.transaction import SqliteTransaction
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
-PERSON = holds.Subject(user_ref="user-1")
+PERSON = Named.user("user-1")
 PERIODS = Retention.model_validate({"record": "30d"})
 LOOKED = "a statement"
 
@@ -43,7 +44,7 @@ def note_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     "change",
     [
         holds.place(PERSON, actor="ada", now_ms=NOW_MS),
-        holds.end(PERSON, actor="ada", now_ms=NOW_MS),
+        holds.end(1, actor="ada", now_ms=NOW_MS),
         lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(
             each, Walk(Removed.RECORD), None
         ),
