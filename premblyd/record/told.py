@@ -132,7 +132,6 @@ class Trouble:
     ask: Callable[[Situation], Iterator[Item]]
     needs_nobody: tuple[str, str] = ("", "")  # how notices are counted: `event`, `events`
     reads_record: bool = True
-    passes: bool = True  # False: it has happened, so that it is told no more does not end it
     reminds: bool = False  # `check` tells it, too
     has_metric: bool = True  # False: the console and metrics can't know
 

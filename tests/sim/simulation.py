@@ -66,7 +66,7 @@ POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
-    "premblyd.features.watch.troublewatch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
+    "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 
 
