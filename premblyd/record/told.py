@@ -130,7 +130,6 @@ class Trouble:
     kind: str
     ask: Callable[[Situation], Iterator[Item]]
     reads_record: bool = True
-    passes: bool = True  # False: it has happened, so that it is told no more does not end it
     reminds: bool = False  # `check` tells it, too
     has_metric: bool = True  # False: the console and metrics can't know
 

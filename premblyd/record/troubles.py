@@ -155,7 +155,7 @@ def silent(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble()
 def rejections(situation: Situation) -> Iterator[Item]:
     since_ms = situation.now_ms - HOUR_MS
     query = (
@@ -173,7 +173,7 @@ def rejections(situation: Situation) -> Iterator[Item]:
             )
 
 
-@trouble(passes=False)
+@trouble()
 def new_code(situation: Situation) -> Iterator[Item]:
     """Yield codes that Prembly does not document and that the record has for the first time."""
     found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)

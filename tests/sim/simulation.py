@@ -65,7 +65,6 @@ OWN_FAULTS = {
 POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
-    "premblyd.features.pause.daemon.LOOK_AGAIN_S": 60.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
     "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }

@@ -181,7 +181,7 @@ DOWNTIME_DAYS = 30  # what is older was lived with
 GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 
 
-@trouble(passes=False)
+@trouble()
 def contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
     if count := listing.count_contradicted(situation.database, situation.since_ms):
@@ -246,7 +246,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
 DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) dismisses it."
 
 
-@trouble(passes=False)
+@trouble()
 def doubted(situation: Situation) -> Iterator[Item]:
     """Yield events that say VERIFIED, and something that does not fit, until somebody has looked at
     them or Prembly was asked."""
@@ -262,7 +262,7 @@ def doubted(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble()
 def differs(situation: Situation) -> Iterator[Item]:
     """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
     if count := len(listing.undismissed_ids(situation.database)["differs"]):
@@ -275,7 +275,7 @@ def differs(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble()
 def shared(situation: Situation) -> Iterator[Item]:
     """Yield ids that Prembly's answers give to two verifications."""
     query = VerificationName.select(fn.COUNT(VerificationName.id)).where(
@@ -293,7 +293,7 @@ def shared(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False, reminds=True)
+@trouble(reminds=True)
 def given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications about which Prembly was asked for a week, and never answered."""
     if count := len(listing.undismissed_ids(situation.database)["given_up"]):

@@ -86,8 +86,7 @@ class Asked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """A part of a page that is a feature's: PANELS of its pages.py. `find` returns what the page's
-    JSON has of it, and what its template has besides. On a `card` of an action there is only the
-    template."""
+    JSON has of it, and what its template has besides."""
 
     page: str
     template: str

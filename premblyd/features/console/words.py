@@ -88,12 +88,6 @@ def get(row: Any, name: str) -> Any:
     return getattr(row, name, None)
 
 
-def span(ms: int) -> str:
-    """Return which span of time a chart's bar shows."""
-    hours = ms // times.HOUR_MS
-    return "by the hour" if hours == 1 else f"{hours} hours a bar"
-
-
 def is_about_person(type_: str | None, outcome: str) -> bool:
     """Return whether an event says something of a person, so that its outcome means something."""
     return outcome != "unknown" or type_ is None or events.is_about_verification(type_)
