@@ -20,7 +20,7 @@ from peewee import fn
 from premblyd.config.models import Config
 from premblyd.features.asking import answers, awaited
 from premblyd.features.asking.awaited import NewInquiry
-from premblyd.features.asking.client import AnswerKind, Inquirer
+from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.log import Log, Window, fetching, patiently, read_log
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, add_answer, new_inquiry
@@ -283,17 +283,12 @@ class Reconciliation:
         if each.fate is Fate.DIFFERS and any(event.was_asked for event in each.found):
             return  # asked once
         answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
-        is_unknown = answer.kind is AnswerKind.NOT_FOUND
         useless = settling.why_not_settled(subject, question, answer)
-        words = None if is_unknown else useless
-        if is_unknown:
-            useless = answer.why_not_found
         said = _said(each, None if useless else answer.stated.verdict)
         each.why, each.fate = useless or said.error, said.fate
         asked = functools.partial(new_inquiry, Purpose.RECONCILE, question, answer)
         for event in said.events:
-            own = asked(said.result, error=words or said.error, event_id=event.id)
-            await self._keep(each, own)
+            await self._keep(each, asked(said.result, error=each.why, event_id=event.id))
         if said.fate is Fate.STORED:
             new = settling.new_answer(
                 subject, question, answer, endpoint=self.endpoint, now_ms=self.clock.now_ms()
@@ -301,7 +296,7 @@ class Reconciliation:
             inquiry = asked(InquiryResult.SETTLED)
             await self._commit(lambda transaction: add_answer(transaction, new, inquiry))
         elif not said.events:
-            await self._keep(each, asked(InquiryResult.UNSETTLED, error=words))
+            await self._keep(each, asked(InquiryResult.UNSETTLED, error=useless))
 
     async def _keep(self, each: Absent, inquiry: NewInquiry) -> None:
         def keep(transaction: Transaction) -> None:

@@ -150,6 +150,8 @@ class Settling:
         """Return why an answer is not Prembly's last word on what was asked for, in words that
         quote nothing; None: it is. `subject`: the reference by which the record knows the
         verification, and its session."""
+        if answer.kind is not AnswerKind.KNOWN:
+            return answer.why_not_found if answer.kind is AnswerKind.NOT_FOUND else answer.error
         stated = answer.stated
         found = stated.verdict
         asked = replace(subject, outcome=found.outcome, response_code=found.response_code)
