@@ -380,8 +380,7 @@ CREATE TABLE inquiry (
     error TEXT,
     answer_bytes INTEGER,
     answer_digest TEXT,
-    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE,
-    wait_until_ms INTEGER
+    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE
 ) STRICT;
 
 CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
@@ -446,8 +445,7 @@ CREATE TABLE confirmation (
 
 CREATE VIEW inquiry_log AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id
 FROM inquiry;
 
 CREATE VIEW confirm_log AS

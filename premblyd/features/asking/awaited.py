@@ -57,7 +57,6 @@ class NewInquiry:
     answer_bytes: int | None = None
     answer_sha256: bytes | None = None
     stored_event_id: int | None = None
-    wait_until_ms: int | None = None  # nothing is asked before, because of this answer
 
 
 def record(transaction: Transaction, inquiry: NewInquiry) -> int:

@@ -11,7 +11,7 @@ that are checked here. The number that was looked up (`searched_id`: a BVN or NI
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -82,7 +82,6 @@ class LogPage:
 
     entries: tuple[LogEntry, ...]
     item_count: int
-    answered_at_ms: int | None = None  # by Prembly's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +114,10 @@ class Log:
     not_expected: int = 0
     of_another_time: int = 0  # though the log was not asked for that
     is_whole: bool = False  # it was read to its end, as far as its pages tell
-    answered_at_ms: int | None = None  # when Prembly answered first, by its own clock
     _listed: set[str] = field(default_factory=set)
 
     def add(self, page: LogPage, window: Window, names: LogParameters) -> bool:
         """Take a page. Return whether any entry is new in it, also of what is not meant."""
-        if self.answered_at_ms is None:
-            self.answered_at_ms = page.answered_at_ms
         self.pages += 1
         self.without_id += page.item_count - len(page.entries)
         count = len(self._listed)
@@ -196,8 +192,7 @@ def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
 
         def read(answer: Answer) -> LogPage | None:
             if answer.kind is not AnswerKind.NOT_FOUND:
-                page = read_page(answer.body, question)
-                return replace(page, answered_at_ms=answer.answered_at_ms)
+                return read_page(answer.body, question)
             if parameters[question.parameters.page] != "1":
                 return None
             raise PremblydError(

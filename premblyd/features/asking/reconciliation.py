@@ -36,9 +36,8 @@ from premblyd.features.asking.stored import (
     name_of,
     of_doubted,
 )
-from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
+from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.ground.words import counted
 from premblyd.prembly.payload import Outcome, Standing, Verdict
 from premblyd.queue import hooks
 from premblyd.queue.heartbeat import reconciled
@@ -49,7 +48,6 @@ from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
-STORE_TRIES = 30  # of a commit, while another program has the database locked
 T = TypeVar("T")
 
 
@@ -112,7 +110,7 @@ class Reconciliation:
     counts: Counter[str] = field(default_factory=Counter)
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
-    unsure: str | None = None  # why something may be missing all the same
+    is_sure: bool = True  # else something may be missing all the same
     is_empty: bool = False  # the log has nothing of this time: nothing can be compared
     _was_read: bool = False  # the log, and it was compared
 
@@ -173,7 +171,7 @@ class Reconciliation:
         question = (PREMBLY.of(self.settings) or PremblyApi()).logs
         fetch = fetching(inquirer, question)
         log = await read_log(question, window, fetch, after_page=self._after_page)
-        self.log, self.unsure = log, _why_unsure(log, window)
+        self.log, self.is_sure = log, log.is_whole
         entries = log.entries.values()
         self.is_empty = not (log.entries or log.not_expected)
         ended = [
@@ -212,7 +210,7 @@ class Reconciliation:
         row_ids = self.database.look(lambda each: awaited.waiting_unknown(each, names))
         now_ms = self.clock.now_ms()
         if row_ids:
-            await self._commit(lambda each: awaited.note_known(each, row_ids, now_ms))
+            self.database.transact(lambda each: awaited.note_known(each, row_ids, now_ms))
 
     def _keep_absent(self, candidates: Sequence[Absent]) -> None:
         """Keep those that the record does not have, and of the final ones, also those of which it
@@ -294,7 +292,7 @@ class Reconciliation:
                 subject, question, answer, endpoint=self.endpoint, now_ms=self.clock.now_ms()
             )
             inquiry = asked(InquiryResult.SETTLED)
-            await self._commit(lambda transaction: add_answer(transaction, new, inquiry))
+            self.database.transact(lambda transaction: add_answer(transaction, new, inquiry))
         elif not said.events:
             await self._keep(each, asked(InquiryResult.UNSETTLED, error=useless))
 
@@ -303,21 +301,14 @@ class Reconciliation:
             if not hooks.forgotten(transaction, each.ids):  # meanwhile
                 awaited.add(transaction, inquiry)
 
-        await self._commit(keep)
+        self.database.transact(keep)
 
-    async def _commit(self, work: Callable[[Transaction], T]) -> T:
-        """Do `work` in a transaction, again while the database is locked."""
-        for _ in range(STORE_TRIES - 1):
-            with contextlib.suppress(TryAgainError):
-                return self.database.transact(work)
-            await asyncio.sleep(1)
-        return self.database.transact(work)
-
-    def mark_downtimes(self, window: Window | None) -> None:
+    def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes of this time, if this user may."""
+        window = self.window
         if window is None or not self._was_read or self.missing or self.stopped_by:
             return
-        if self.unsure or self.is_empty or self.log.of_another_time:
+        if not self.is_sure or self.is_empty or self.log.of_another_time:
             return
         with (
             contextlib.suppress(LacksRightsError),
@@ -326,19 +317,6 @@ class Reconciliation:
             about = {"since_ms": window.since_ms, "until_ms": window.until_ms}
             now_ms = self.clock.now_ms()
             database.transact(lambda each: reconciled(each, now_ms=now_ms, **about))
-
-
-def _why_unsure(log: Log, window: Window) -> str | None:
-    """Return why something of this time may be missing that the log did not list."""
-    if not log.is_whole:
-        return "Prembly's log repeats entries, so that it may have more."
-    if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
-        ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
-        return (
-            f"that time has not passed by Prembly's clock: this machine's is ahead by {ahead} or"
-            " more."
-        )
-    return None
 
 
 class _Said(NamedTuple):

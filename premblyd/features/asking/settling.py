@@ -275,7 +275,6 @@ def new_inquiry(
         error=error or answer.error,
         answer_bytes=len(answer.body) if answer.http_status else None,
         answer_sha256=answer.sha256,
-        wait_until_ms=answer.wait_until_ms,
     )
 
 

@@ -45,7 +45,6 @@ class Inquiry(Table):
     stored_event = Reference(
         Event, column_name="stored_event_id", null=True, backref="+", on_delete="CASCADE"
     )
-    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
 
     indexes = (
         "event (event_id) WHERE event_id IS NOT NULL",
@@ -135,8 +134,7 @@ IS_CONFIRMED = fn.EXISTS(
 VIEWS = (
     f"""CREATE VIEW inquiry_log AS
 SELECT id, {iso("at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       {iso("wait_until_ms")} AS wait_until
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id
 FROM inquiry""",
     f"""CREATE VIEW confirm_log AS
 SELECT delivery_id, delivery.event_id, delivery.action, {iso("at_ms")} AS confirmed_at,
