@@ -126,12 +126,6 @@ def _of_days(situation: Situation) -> Iterator[str]:
             yield each.sentence
 
 
-def promises(settings: Config) -> Iterator[str]:
-    """Yield that pending ones are asked for."""
-    if PENDING.of(settings) is not None:
-        yield "Asks Prembly for the results of pending verifications."
-
-
 def warnings(checked: Checked) -> Iterator[str]:
     """Yield what is odd about how Prembly is asked, and what for."""
     settings, api = checked.settings, PREMBLY.of(checked.settings)
@@ -300,7 +294,6 @@ def of_delivery(columns: Mapping[str, Any]) -> Iterator[str]:
         yield f"confirmed by Prembly {times.for_people(columns['confirmed_at_ms'])} UTC"
 
 
-PROMISES = (promises,)
 WARNINGS = (warnings,)
 STATUS = (Part("days", _days, _of_days, nothing=[]),)
 OF_EVENT = (of_event,)

@@ -26,8 +26,8 @@ from premblyd.features.tryout.deciding import (
     Recorded,
     Span,
 )
-from premblyd.features.turns import once, oncekeys
-from premblyd.features.turns.oncekeys import Subject
+from premblyd.features.turns import once
+from premblyd.features.turns.once import Subject
 from premblyd.features.turns.settings import ONCE
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, plain_id
@@ -212,7 +212,7 @@ class _Stage:
         for event_id, name, verdict in of_once:
             reference = verdict.reference or ""
             names = known.get(plain_id(reference), set())
-            its_keys = oncekeys.keys_of(digests, verdict, names)
+            its_keys = once.keys_of(digests, verdict, names)
             keys[event_id, name] = its_keys
             if (name, its_keys[0]) not in asked and _place(name, its_keys) not in self._held:
                 all_names = tuple(dict.fromkeys([reference, *sorted(names)]))

@@ -29,7 +29,7 @@ class Ordered(Table):
 
 
 class OnceRun(Table):
-    """What the hook of a delivery runs once for, see oncekeys.py. A deleted delivery leaves its key
+    """What the hook of a delivery runs once for, see once.py. A deleted delivery leaves its key
     if it had succeeded."""
 
     kept = Kept.PERMANENT

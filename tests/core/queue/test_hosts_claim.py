@@ -10,8 +10,7 @@ import pytest
 from premblyd.features.asking.awaited import AwaitedQueue
 from premblyd.features.keeping import erasing
 from premblyd.features.keeping.persons import Named
-from premblyd.features.turns.once import lock_name
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.turns.once import lock_name, once_key
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Room
