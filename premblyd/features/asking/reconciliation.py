@@ -280,7 +280,7 @@ class Reconciliation:
             return
         if each.fate is Fate.DIFFERS and any(event.was_asked for event in each.found):
             return  # asked once
-        answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
+        answer = await patiently(lambda: inquirer.ask(question))
         useless = settling.why_not_settled(subject, question, answer)
         said = _said(each, None if useless else answer.stated.verdict)
         each.why, each.fate = useless or said.error, said.fate

@@ -166,15 +166,14 @@ def test_prembly_that_does_not_answer_is_said(record: Record, api: PremblyApi) -
 def test_a_log_that_can_not_be_read_is_said_with_where_to_look(
     record: Record, api: PremblyApi
 ) -> None:
-    record.configure(api, prembly={"logs": {"items": "data.entries"}})
-    ran = reconcile(record)
-    assert (ran.code, ran.out) == (75, "")
-    assert "the answer has no list where `prembly.logs.items` looks for one" in ran.err
-    assert "look at `prembly: {logs: …}`." in ran.err
-    assert "{url: …}" not in ran.err, "it can be reached"
-    record.configure(api, prembly={"logs": {"path": "/logs/"}})
-    ran = reconcile(record)
-    assert (ran.code, "Prembly has no log at /logs/ (HTTP 404)" in ran.err) == (1, True)
+    for logs, words in (
+        ({"items": "data.entries"}, "the answer has no list where `items` looks for one"),
+        ({"path": "/logs/"}, "it is not at /logs/ (HTTP 404)"),
+    ):
+        record.configure(api, prembly={"logs": logs})
+        ran = reconcile(record)
+        assert (ran.code, ran.out) == (1, "")
+        assert f"Prembly's log can't be read: {words}. See `prembly: {{logs: …}}`." in ran.err
 
 
 @pytest.mark.parametrize("fault", [status(500), too_many("1")])
