@@ -26,7 +26,6 @@ inquiry.answered          warning  purpose result event_id delivery? stored_even
 inquiry.refused           error    http_status pause_s remedy
 inquiry.paused            warning  reason pause_s
 inquiry.resumed           info
-pending.settled           info     event_id settled_by reference
 pending.given_up          warning  event_id reference ask_count error
 pending.failed            error    cause
 """,

@@ -57,7 +57,6 @@ class NewInquiry:
     answer_bytes: int | None = None
     answer_sha256: bytes | None = None
     stored_event_id: int | None = None
-    wait_until_ms: int | None = None  # nothing is asked before, because of this answer
 
 
 def record(transaction: Transaction, inquiry: NewInquiry) -> int:
@@ -99,21 +98,22 @@ class Meaning:
     due_at_ms: int | None  # None: it settles
 
     @classmethod
-    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Meaning | None":
-        """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms`
-        after it came. (Who stores an answer ends by itself what waited for it.)"""
+    def of(cls, webhook: Webhook, ask_ms: int, money_ms: int) -> "Meaning | None":
+        """Return what `webhook` means; None: nothing. Prembly is first asked `ask_ms` after it;
+        about what waits for money, `money_ms`. (Who stores an answer ends what waited for it.)"""
         verdict = webhook.verdict
         session_id, standing = verdict.session_id, verdict.standing
         name = verdict.reference or (session_reference(session_id) if session_id else None)
         if not name or standing is Standing.ELSEWHERE or webhook.verified_by == events.STORED_BY:
             return None
         settles = standing is Standing.RESULT
+        wait_ms = money_ms if standing is Standing.WALLET else ask_ms
         return cls(
             endpoint=webhook.endpoint,
             reference=name,
             standing=standing,
             received_at_ms=webhook.received_at_ms,
-            due_at_ms=None if settles else webhook.received_at_ms + first_ask_ms,
+            due_at_ms=None if settles else webhook.received_at_ms + wait_ms,
         )
 
 
@@ -138,21 +138,11 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """A waiting that another event has ended."""
-
-    event_id: int
-    reference: str
-    settled_by_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What is to be asked now, what turned out to be settled, and when the next is due."""
+    """What is to be asked now; and whether something turned out to be settled, and was ended."""
 
     waiting: Sequence[Waiting]
-    settled: Sequence[Settled]
-    next_due_ms: int | None
+    has_settled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,20 +183,15 @@ def note(transaction: Transaction, new: Mapping[int, Meaning]) -> None:
     _begin(transaction, {id_: each for id_, each in new.items() if each.due_at_ms is not None})
 
 
-def settle(
-    transaction: Transaction, settled_by: Mapping[str, int], at_ms: int
-) -> Sequence[Settled]:
+def settle(transaction: Transaction, settled_by: Mapping[str, int], at_ms: int) -> bool:
     """End what waits for these references, each with the number of the event that settles it; what
-    was given up too."""
-    if not settled_by:
-        return []
-    ended = []
+    was given up too. Return whether anything did."""
     plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
-    for row_id, reference, event_id in look_up(transaction, _OPEN_FOR, plain):
+    ended = look_up(transaction, _OPEN_FOR, plain) if plain else []
+    for row_id, reference in ended:
         by_id = plain[plain_id(reference)]
         transaction.write(_END, id=row_id, finished_at_ms=at_ms, settled_by_id=by_id)
-        ended.append(Settled(event_id=event_id, reference=reference, settled_by_id=by_id))
-    return ended
+    return bool(ended)
 
 
 def note_asked(transaction: Transaction, asked: Asked) -> bool:
@@ -260,12 +245,9 @@ class AwaitedQueue:
             # What another host may be removing can't be pointed at: it is looked for again.
             free = {row[0] for row in transaction.look_up(_LOCK, sorted({*settled_by.values()}))}
             own = {name: event_id for name, event_id in settled_by.items() if event_id in free}
-            settled = settle(transaction, own, now_ms)
-            next_due = transaction.row(_NEXT_DUE, now_ms=now_ms)
             return Due(
                 waiting=[row for row in waiting if row.reference not in settled_by],
-                settled=settled,
-                next_due_ms=next_due[0] if next_due and isinstance(next_due[0], int) else None,
+                has_settled=settle(transaction, own, now_ms),
             )
 
         return self._writer.call(operation, Step.CLAIMS)
@@ -387,7 +369,7 @@ _AWAITED_FOR = Spelt.of(_AWAITED, Awaited)
 _UNKNOWN = Awaited.select(Awaited.id).where(_IS_WAITING, Awaited.known_at_ms.is_null())
 _WAITING_UNKNOWN = Spelt.of(_UNKNOWN, Awaited)
 _KNOWN = update(Awaited, "known_at_ms", where=(Awaited.id == param("id")) & _IS_WAITING)
-_OPEN = Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN)
+_OPEN = Awaited.select(Awaited.id, Awaited.reference).where(_IS_OPEN)
 _OPEN_FOR = Spelt.of(_OPEN, Awaited)
 _END = Statement(
     Awaited.update(
@@ -442,9 +424,6 @@ _DUE = Statement(
     .limit(param("limit"))
 )
 _LOCK = Lookup(Event.select(Event.id), Event.id, locks=True)
-_NEXT_DUE = Statement(
-    Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
-)
 SHIFT = Statement(  # of the beginning too, from which the questions and `give_up` count
     Awaited.update(
         due_at_ms=Awaited.due_at_ms + param("by_ms"),

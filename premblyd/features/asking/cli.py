@@ -2,7 +2,6 @@
 does the work."""
 
 import asyncio
-import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import chain
@@ -26,7 +25,6 @@ from premblyd.cli.printing import (
     showing,
 )
 from premblyd.config.load import load_config
-from premblyd.config.models import named
 from premblyd.config.values import When
 from premblyd.features.asking import days, listing
 from premblyd.features.asking.answers import is_askable
@@ -37,7 +35,7 @@ from premblyd.features.asking.reconciliation import Absent, Fate, Reconciliation
 from premblyd.features.asking.settings import may_ask
 from premblyd.ground import logs, times
 from premblyd.ground.errors import NotAllowedToAskError, PremblydError
-from premblyd.ground.privacy import is_prembly_id, safe_id
+from premblyd.ground.privacy import is_reference, safe_id
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.record import operating
@@ -47,7 +45,6 @@ from premblyd.store.engine import Database
 
 SHOWN_LINES = 20  # that are named
 INCOMPLETE = "incomplete"
-_LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
 _COUNTS = {
     "not_ended": "Not ended yet, so not expected",
     "unreadable": "Without an id or a time",
@@ -98,7 +95,6 @@ def _day(text: str) -> str:
 @click.command()
 @click.argument("file", required=False, type=click.File("rb"))
 @click.option("--since", type=WHEN, help="Compare Prembly's log from then on: 2026-01-31, 7d.")
-@click.option("--until", type=WHEN, help="Compare Prembly's log before then.")
 @click.option(
     "--day",
     type=Typed("D", _day, "not a day such as 2026-01-31"),
@@ -106,12 +102,6 @@ def _day(text: str) -> str:
     " yesterday, and each of the last seven days that is not complete yet.",
 )
 @click.option("--store", is_flag=True, help="Ask Prembly for each missing one, and store it.")
-@click.option(
-    "--endpoint",
-    "endpoint_name",
-    metavar="NAME",
-    help="Store them for this endpoint (default: the first).",
-)
 @config_option
 @json_option
 def reconcile(
@@ -119,10 +109,8 @@ def reconcile(
     *,
     file: IO[bytes] | None,
     since: When | None,
-    until: When | None,
     day: str | None,
     store: bool,
-    endpoint_name: str | None,
     as_json: bool,
 ) -> None:
     """Compares the events here with Prembly's log of verifications (default: --since 24h), or with
@@ -138,14 +126,12 @@ def reconcile(
     Exit status 1: something is missing, or may be, or a day is not complete. 2: lines of FILE are
     no references. 75: Prembly could not be reached. 78: it refuses the API key.
     """
-    is_of_time = since is not None or until is not None
-    if [file is not None, is_of_time, day is not None].count(True) > 1:
-        raise click.UsageError("FILE, --day, and --since or --until can't be combined.")
+    if [file, since, day].count(None) < 2:
+        raise click.UsageError("FILE, --since and --day can't be combined.")
     asks = file is None or store
     if asks:  # with the service's keys, and as its user, to whom the database belongs
         as_service.hand_over(config_path, file)
     settings = load_config(config_path, look_up_secrets=asks)
-    endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     if asks and not may_ask(settings):
         raise NotAllowedToAskError(None)
     references = read_references(file) if file is not None else None
@@ -153,14 +139,14 @@ def reconcile(
     clock = database.clock()
     windows: list[Window | None] = [None]
     if file is None:
-        windows = [*_windows(database, since, until, day, clock.now_ms())]
+        windows = [*_windows(database, since, day, clock.now_ms())]
     logs.configure("auto", "critical")  # what went wrong is told in this command's words
     found: list[tuple[Reconciliation, Day | None]] = []
     for window in windows:
         work = Reconciliation(
             settings=settings,
             database=database,
-            endpoint=endpoint.name,
+            endpoint=settings.endpoints[0].name,
             stores=store,
             clock=clock,
             window=window,
@@ -192,16 +178,14 @@ def _run(work: Reconciliation, *, keeps: bool, silent: bool) -> Day | None:
         except KeyboardInterrupt:
             work.stopped_by = PremblydError("Interrupted. The next run continues from here.")
             return None
-    day, window = None, work.window
-    if keeps and window is not None:
-        try:
-            day = days.keep(work, window.since_ms)
-        except PremblydError as error:  # what was found before that is told all the same
-            work.stopped_by = work.stopped_by or error
-        if day is not None and day.complete:
-            window = days.with_complete_days(work.database, window)
-    work.mark_downtimes(window)
-    return day
+    work.mark_downtimes()
+    if not keeps or work.window is None:
+        return None
+    try:
+        return days.keep(work, work.window.since_ms)
+    except PremblydError as error:  # what was found before that is told all the same
+        work.stopped_by = work.stopped_by or error
+        return None
 
 
 def _end(found: Sequence[tuple[Reconciliation, Day | None]]) -> None:
@@ -210,21 +194,20 @@ def _end(found: Sequence[tuple[Reconciliation, Day | None]]) -> None:
         if work.stopped_by is not None:
             raise work.stopped_by
     if any(
-        work.missing or work.unsure or (day is not None and day.needs_somebody)
+        work.missing or not work.is_sure or (day is not None and day.needs_somebody)
         for work, day in found
     ):
         raise SystemExit(1)
 
 
 def _windows(
-    database: Database, since: When | None, until: When | None, day: str | None, now_ms: int
+    database: Database, since: When | None, day: str | None, now_ms: int
 ) -> Iterator[Window]:
     if day is None:
-        until_ms = now_ms - GRACE_MS if until is None else min(until.by(now_ms), now_ms)
         since_ms = now_ms - DAY_MS if since is None else since.by(now_ms)
-        if since_ms >= until_ms:
-            raise click.UsageError("--since should be before --until, and more than a minute ago.")
-        yield Window(since_ms=since_ms, until_ms=until_ms)
+        if since_ms >= now_ms - GRACE_MS:
+            raise click.UsageError("--since should be more than a minute ago.")
+        yield Window(since_ms=since_ms, until_ms=now_ms - GRACE_MS)
         return
     for day_ms in days.due(database, now_ms) if day == INCOMPLETE else [times.from_iso(day)]:
         until_ms = min(day_ms + DAY_MS, now_ms - GRACE_MS)
@@ -245,8 +228,8 @@ def _report(work: Reconciliation) -> None:
     for name, words in _COUNTS.items():
         if numbers[name]:
             click.echo(f"{words}: {numbers[name]}.")
-    if work.unsure:
-        click.echo(f"Not sure: {work.unsure}")
+    if not work.is_sure:
+        click.echo("Not sure: Prembly's log repeats entries, so that it may have more.")
     if numbers["stored"]:
         events = counted(numbers["stored"], "event")
         click.echo(f"Stored missed webhooks: {events}. A running daemon runs their actions now.")
@@ -261,7 +244,7 @@ def _report(work: Reconciliation) -> None:
         _print_absent(work, missing)
         if not work.stores:
             click.echo("--store asks Prembly for each of them.")
-    elif work.stopped_by is None and not work.unsure:
+    elif work.stopped_by is None and work.is_sure:
         click.echo(
             "Nothing to compare: Prembly's log has nothing for this period."
             if work.is_empty
@@ -288,7 +271,7 @@ def _as_json(work: Reconciliation, day: Day | None) -> dict[str, Any]:
             }
             for each in work.absent
         ],
-        "unsure": work.unsure,
+        "is_sure": work.is_sure,
         "error": str(work.stopped_by) if work.stopped_by else None,
         "day": day,
     }
@@ -302,8 +285,7 @@ def _shown(each: Absent) -> str:
     """Return a reference as it may be seen. In a log, or in a wrong list, a person's number or name
     may stand instead: then a digest of it."""
     text = each.reference
-    is_id = is_prembly_id(text) or (is_askable(text) and not _LONG_NUMBER.search(text))
-    return clean(text if is_id else safe_id(text))
+    return clean(text if is_reference(text) else safe_id(text))
 
 
 _REFERENCE = Column("reference", _shown)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from premblyd.features.asking import answers
 from premblyd.features.asking.answers import Question, Stated
 from premblyd.features.asking.settings import PremblyApi
-from premblyd.ground.httpclient import HttpClient, Request, Response, date_s, retry_after_s
+from premblyd.ground.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 
@@ -121,7 +121,6 @@ class Answer:
 
     kind: AnswerKind
     at_ms: int = 0  # when Prembly was asked
-    answered_at_ms: int | None = None  # by Prembly's own clock
     duration_ms: int = 0
     http_status: int | None = None
     error: str | None = None
@@ -129,7 +128,6 @@ class Answer:
     sha256: bytes | None = None
     stated: Stated = answers.NOTHING  # by a KNOWN one
     retry_after_s: float = 0  # ask no earlier than in this time
-    wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
     was_asked: bool = True
 
     @property
@@ -236,14 +234,10 @@ class Inquirer:
         api, started = self._api, time.monotonic()
         answer = await self._exchange(api, asked)
         if answer.kind is AnswerKind.REFUSED and isinstance(asked, Question):
-            answer, pause_s = await self._whose(answer, api, started)
-        elif answer.kind is AnswerKind.UNAVAILABLE:
-            is_alone = await self._fails_alone(answer, started)
-            pause_s = 0 if is_alone else self._note(answer, asked, started) or self.wait_s
-        else:
-            pause_s = self._note(answer, asked, started)
-        if pause_s:
-            return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
+            return await self._whose(answer, api, started)
+        if answer.kind is AnswerKind.UNAVAILABLE and await self._fails_alone(answer, started):
+            return answer
+        self._note(answer, asked, started)
         return answer
 
     async def _exchange(self, api: PremblyApi | None, asked: Question | str) -> Answer:
@@ -262,21 +256,17 @@ class Inquirer:
             ca_file=str(api.ca_file) if api.ca_file else None,
             proxy=api.proxy.reveal() if api.proxy else "",
         )
-        answered_at_s = date_s(response.date)
         return replace(
             await self._judged(api, response, asked),
             at_ms=at_ms,
-            answered_at_ms=None if answered_at_s is None else round(answered_at_s * 1000),
             duration_ms=round((time.monotonic() - started) * 1000),
             http_status=response.status or None,
             body=response.body,
             sha256=hashlib.sha256(response.body).digest() if response.body else None,
         )
 
-    async def _whose(
-        self, refused: Answer, api: PremblyApi | None, started: float
-    ) -> tuple[Answer, float]:
-        """Return what a refusal means, and for how long nothing is asked because of it.
+    async def _whose(self, refused: Answer, api: PremblyApi | None, started: float) -> Answer:
+        """Return what a refusal means.
 
         Whoever knows the public key can send the id of a verification that is another account's, or
         that a firewall dislikes. That it is the key which is refused shows in another question,
@@ -289,12 +279,11 @@ class Inquirer:
             judged_at, is_right = self._key_judged
         status = f"HTTP {refused.http_status}"
         if judged_at < started:
-            unsure = replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
-            return unsure, self.wait_s
+            return replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
         if is_right:
             withheld = f"{status}: {WITHHELD}"
-            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld), 0
-        return refused, self.wait_s
+            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld)
+        return refused
 
     async def _fails_alone(self, failed: Answer, started: float) -> bool:
         """Return whether Prembly can't answer this question, and does answer another, where else
@@ -340,10 +329,8 @@ class Inquirer:
             error = "the answer is no JSON object, or has too many values"
         return Answer(kind=AnswerKind.UNAVAILABLE, error=error, retry_after_s=max(wait_s, 0))
 
-    def _note(self, answer: Answer, asked: Question | str, started: float) -> float:
-        """Let what came of a question decide whether Prembly is asked further. Return for how long
-        it is not, from now on; 0: it is, or was not asked before this answer."""
-        pause_s = 0.0
+    def _note(self, answer: Answer, asked: Question | str, started: float) -> None:
+        """Let what came of a question decide whether Prembly is asked further."""
         now = time.monotonic()
         if isinstance(asked, Question) and not answer.stated.is_empty:
             self._proof = asked
@@ -351,22 +338,17 @@ class Inquirer:
         if answer.kind is AnswerKind.REFUSED:
             self._key_judged = max(self._key_judged, (started, False))
             self._paused_by = answer.error or ""
-            pause_s = self._breaker.refused(now)
-            tell(
-                "inquiry.refused",
-                http_status=answer.http_status or 0,
-                pause_s=round(pause_s),
-                remedy=_REMEDY,
-            )
+            pause_s = round(self._breaker.refused(now))
+            status = answer.http_status or 0
+            tell("inquiry.refused", http_status=status, pause_s=pause_s, remedy=_REMEDY)
         elif answer.kind is AnswerKind.UNAVAILABLE:
             self._paused_by = answer.error or ""
-            if pause_s := self._breaker.failed(now, answer.retry_after_s):
-                tell("inquiry.paused", reason=answer.error or "", pause_s=round(pause_s))
+            if pause := self._breaker.failed(now, answer.retry_after_s):
+                tell("inquiry.paused", reason=self._paused_by, pause_s=round(pause))
         else:
             self._answered_at = max(self._answered_at, started)
             if self._breaker.succeeded():
                 tell("inquiry.resumed")
-        return pause_s
 
     def _why_not_now(self) -> Answer | None:
         """Return what to answer without asking; None: Prembly may be asked."""

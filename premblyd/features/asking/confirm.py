@@ -144,17 +144,15 @@ class ConfirmGate:
         found = await self._agreement(job, action, question, answer)
         if found.finding is Finding.SETTLED_SINCE:
             return await self._settled(job, question, answer, found)
-        inquiry = _inquiry(job, question, answer, _RESULTS[found.finding], found.words or None)
-        recorded = asyncio.ensure_future(self._record(inquiry))
-        try:
-            if found.finding is Finding.CONFIRMED:  # in one transaction
-                facts = {name: getattr(found.verdict, name) for name in found.stated}
-                confirmed = Confirmed(facts=facts, sha256=answer.sha256)
-                names = answers.all_names(question, answer.stated)
-                is_once = ONCE.of(action) is not None
-                return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
-        finally:
-            asked = await recorded
+        asked = await self._record(
+            _inquiry(job, question, answer, _RESULTS[found.finding], found.words or None)
+        )
+        if found.finding is Finding.CONFIRMED:
+            facts = {name: getattr(found.verdict, name) for name in found.stated}
+            confirmed = Confirmed(facts=facts, sha256=answer.sha256)
+            names = answers.all_names(question, answer.stated)
+            is_once = ONCE.of(action) is not None
+            return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
         if found.finding is Finding.CONTRADICTED:
             return self._end(job, _dead(found.words))
         if found.finding is Finding.STILL_OPEN:
@@ -170,9 +168,7 @@ class ConfirmGate:
         about = job.event.verdict, answer.stated, question, requirement
         decide = partial(agreement.decide, *about, names_reference=settling.names_reference)
         try:
-            if "body" in requirement.looks_at:  # it is read, and may be large
-                return await asyncio.to_thread(decide)
-            return decide()
+            return await asyncio.to_thread(decide)  # it may read the body, which may be large
         finally:
             job.event.drop_document()
 

@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 from peewee import EXCLUDED, Case, fn
 
-from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import LACKS, Reconciliation
 from premblyd.features.asking.tables import Day as Row
 from premblyd.ground import jsontext, times
@@ -29,7 +28,7 @@ PRUNED, NOTHING = "pruned", "nothing_to_compare"
 _COUNTED = ("unreadable", "of_another_time", *map(str, LACKS))
 _REASONS = {  # ... and of these the words tell it.
     "log_not_read": "Prembly's log could not be read to its end",
-    "day_not_over": "the day had not ended, by the clock of this machine or by Prembly's",
+    "day_not_over": "the day had not ended",
     PRUNED: "`retention` has deleted events of this day, or their references",
     "log_empty": (
         "events came, but Prembly's log has nothing: the API key may be of another account or"
@@ -115,17 +114,6 @@ def keep(work: Reconciliation, day_ms: int) -> Day:
     return _day(*values.values())
 
 
-def with_complete_days(database: Database, window: Window) -> Window:
-    """Return a time with the complete days before and after it."""
-    complete = {each.day_ms for each in days(database) if each.complete}
-    since_ms, until_ms = window.since_ms, window.until_ms
-    while since_ms - DAY_MS in complete:
-        since_ms -= DAY_MS
-    while until_ms in complete:
-        until_ms += DAY_MS
-    return Window(since_ms=since_ms, until_ms=until_ms)
-
-
 def _day(day_ms: int, read_at_ms: int, is_complete: Any, reasons: str, counts: str) -> Day:
     return Day(
         day=times.day(day_ms),
@@ -149,7 +137,7 @@ def _why_not(
     log = work.log
     if not log.is_whole:
         yield "log_not_read"
-    if day_ms + DAY_MS + GRACE_MS > min(now_ms, log.answered_at_ms or now_ms):
+    if day_ms + DAY_MS + GRACE_MS > now_ms:
         yield "day_not_over"
     if is_pruned:
         yield PRUNED

@@ -88,12 +88,12 @@ def _ending(transaction: Transaction, ends: Sequence[End]) -> None:
             transaction.write(_LET_GO, id=each.id, claim_token=job.claim_token)
 
 
-def await_results(first_ask_ms: int) -> Hooks:
-    """Return the hooks that await what a new event does not settle, of which Prembly is first asked
-    so long after it, and end what waited for what it does."""
+def await_results(ask_ms: int, money_ms: int) -> Hooks:
+    """Return the hooks that await what a new event does not settle, and end what waited for what it
+    does. Prembly is first asked so long after it."""
 
     def locks(webhook: Webhook) -> Iterable[str]:
-        meaning = Meaning.of(webhook, first_ask_ms)
+        meaning = Meaning.of(webhook, ask_ms, money_ms)
         return () if meaning is None else (awaited.lock_name(meaning.reference),)
 
     def arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
@@ -101,7 +101,7 @@ def await_results(first_ask_ms: int) -> Hooks:
         for each in arrivals:
             if each.webhook is None or each.event_id is None or each.is_erased or not each.is_new:
                 continue
-            if (meaning := Meaning.of(each.webhook, first_ask_ms)) is not None:
+            if (meaning := Meaning.of(each.webhook, ask_ms, money_ms)) is not None:
                 new[each.event_id] = meaning
         awaited.note(transaction, new)
 
@@ -114,7 +114,7 @@ def _confirms(settings: Config | None) -> Hooks | None:
 
 def _awaits(settings: Config | None) -> Hooks | None:
     pending = None if settings is None else PENDING.of(settings)
-    return None if pending is None else await_results(pending.ask_ms[0])
+    return None if pending is None else await_results(pending.ask_ms[0], pending.give_up_ms)
 
 
 _IS_DOUBTED = fn.EXISTS(

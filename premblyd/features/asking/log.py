@@ -11,20 +11,15 @@ that are checked here. The number that was looked up (`searched_id`: a BVN or NI
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 from premblyd.config.routing import is_yes
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
 from premblyd.features.asking.settings import LogParameters, LogsQuestion
 from premblyd.ground import times
-from premblyd.ground.errors import (
-    NoAnswerError,
-    NotAllowedToAskError,
-    PremblydError,
-    UnreadableLogError,
-)
+from premblyd.ground.errors import NoAnswerError, NotAllowedToAskError, PremblydError
 from premblyd.ground.expressions import EvaluationError, Expression
 from premblyd.ground.privacy import is_code
 from premblyd.prembly import bodies
@@ -41,11 +36,13 @@ _LEAST_ID_CHARS = 6  # a row's number, such as 17, is no verification's id
 _SEARCHED = ("searched_id", "searchedId")
 _WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,31}")
 _NEAR_MS = 2000  # the log is asked by the second, and for one more than is meant
-T = TypeVar("T")
 
 
 class LogPageError(PremblydError):
-    """A page of the log can't be read: it is no JSON, or has no list where one is looked for."""
+    """Prembly's log can't be read where and as `prembly: {logs: …}` says: mend that."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Prembly's log can't be read: {why}. See `prembly: {{logs: …}}`.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +79,6 @@ class LogPage:
 
     entries: tuple[LogEntry, ...]
     item_count: int
-    answered_at_ms: int | None = None  # by Prembly's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +111,10 @@ class Log:
     not_expected: int = 0
     of_another_time: int = 0  # though the log was not asked for that
     is_whole: bool = False  # it was read to its end, as far as its pages tell
-    answered_at_ms: int | None = None  # when Prembly answered first, by its own clock
     _listed: set[str] = field(default_factory=set)
 
     def add(self, page: LogPage, window: Window, names: LogParameters) -> bool:
         """Take a page. Return whether any entry is new in it, also of what is not meant."""
-        if self.answered_at_ms is None:
-            self.answered_at_ms = page.answered_at_ms
         self.pages += 1
         self.without_id += page.item_count - len(page.entries)
         count = len(self._listed)
@@ -157,10 +150,7 @@ async def read_log(
             log.is_whole = True
             return log
         if not page.entries:
-            raise PremblydError(
-                "The entries of Prembly's log have no id where `prembly.logs.reference` looks for"
-                " one: say there where it is."
-            )
+            raise LogPageError("its entries have no id where `reference` looks for one")
         is_new = log.add(page, window, question.parameters)
         after_page(log)
         if not is_new:
@@ -193,42 +183,29 @@ def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
 
     async def fetch(parameters: dict[str, str]) -> LogPage | None:
         path = f"{question.path}?{urlencode(parameters)}"
-
-        def read(answer: Answer) -> LogPage | None:
-            if answer.kind is not AnswerKind.NOT_FOUND:
-                page = read_page(answer.body, question)
-                return replace(page, answered_at_ms=answer.answered_at_ms)
-            if parameters[question.parameters.page] != "1":
-                return None
-            raise PremblydError(
-                f"Prembly has no log at {question.path} ({answer.error}): see"
-                " `prembly: {logs: …}`."
-            )
-
-        return await patiently(lambda: inquirer.fetch(path), read)
+        answer = await patiently(lambda: inquirer.fetch(path))
+        if answer.kind is not AnswerKind.NOT_FOUND:
+            return read_page(answer.body, question)
+        if parameters[question.parameters.page] != "1":
+            return None
+        raise LogPageError(f"it is not at {question.path} ({answer.error})")
 
     return fetch
 
 
-async def patiently(ask: Callable[[], Awaitable[Answer]], read: Callable[[Answer], T]) -> T:
-    """Ask until there is an answer that can be read, a few times."""
-    attempt, wait_s = 0, FIRST_WAIT_S
-    while True:
-        attempt += 1
+async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Return an answer that says something: ask a few times while Prembly can't."""
+    for attempt in range(1, TRIES + 1):
         answer = await ask()
         if answer.kind is AnswerKind.REFUSED:
             raise NotAllowedToAskError(answer.http_status)
-        why, error = NoAnswerError, answer.error or ""
         if answer.kind is not AnswerKind.UNAVAILABLE:
-            try:
-                return read(answer)
-            except LogPageError as failed:  # perhaps a proxy's page
-                why, error = UnreadableLogError, str(failed)
-        pause_s = max(answer.retry_after_s, wait_s)
+            return answer
+        pause_s = max(answer.retry_after_s, FIRST_WAIT_S * 2 ** (attempt - 1))
         if attempt == TRIES or pause_s > LONGEST_WAIT_S:
-            raise why(error, round(answer.retry_after_s))
+            break
         await asyncio.sleep(pause_s)
-        wait_s *= 2
+    raise NoAnswerError(answer.error or "", round(answer.retry_after_s))
 
 
 def read_page(body: bytes, question: LogsQuestion) -> LogPage:
@@ -240,7 +217,7 @@ def read_page(body: bytes, question: LogsQuestion) -> LogPage:
         )
     items = _found(question.items, document)
     if not isinstance(items, list):
-        raise LogPageError("the answer has no list where `prembly.logs.items` looks for one")
+        raise LogPageError("the answer has no list where `items` looks for one")
     entries = [entry for item in items if (entry := _entry(item, question)) is not None]
     return LogPage(entries=tuple(entries), item_count=len(items))
 

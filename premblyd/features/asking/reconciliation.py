@@ -20,7 +20,7 @@ from peewee import fn
 from premblyd.config.models import Config
 from premblyd.features.asking import answers, awaited
 from premblyd.features.asking.awaited import NewInquiry
-from premblyd.features.asking.client import AnswerKind, Inquirer
+from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.log import Log, Window, fetching, patiently, read_log
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, add_answer, new_inquiry
@@ -36,9 +36,8 @@ from premblyd.features.asking.stored import (
     name_of,
     of_doubted,
 )
-from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
+from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.ground.words import counted
 from premblyd.prembly.payload import Outcome, Standing, Verdict
 from premblyd.queue import hooks
 from premblyd.queue.heartbeat import reconciled
@@ -49,7 +48,6 @@ from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
-STORE_TRIES = 30  # of a commit, while another program has the database locked
 T = TypeVar("T")
 
 
@@ -112,7 +110,7 @@ class Reconciliation:
     counts: Counter[str] = field(default_factory=Counter)
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
-    unsure: str | None = None  # why something may be missing all the same
+    is_sure: bool = True  # else something may be missing all the same
     is_empty: bool = False  # the log has nothing of this time: nothing can be compared
     _was_read: bool = False  # the log, and it was compared
 
@@ -173,7 +171,7 @@ class Reconciliation:
         question = (PREMBLY.of(self.settings) or PremblyApi()).logs
         fetch = fetching(inquirer, question)
         log = await read_log(question, window, fetch, after_page=self._after_page)
-        self.log, self.unsure = log, _why_unsure(log, window)
+        self.log, self.is_sure = log, log.is_whole
         entries = log.entries.values()
         self.is_empty = not (log.entries or log.not_expected)
         ended = [
@@ -212,7 +210,7 @@ class Reconciliation:
         row_ids = self.database.look(lambda each: awaited.waiting_unknown(each, names))
         now_ms = self.clock.now_ms()
         if row_ids:
-            await self._commit(lambda each: awaited.note_known(each, row_ids, now_ms))
+            self.database.transact(lambda each: awaited.note_known(each, row_ids, now_ms))
 
     def _keep_absent(self, candidates: Sequence[Absent]) -> None:
         """Keep those that the record does not have, and of the final ones, also those of which it
@@ -282,47 +280,35 @@ class Reconciliation:
             return
         if each.fate is Fate.DIFFERS and any(event.was_asked for event in each.found):
             return  # asked once
-        answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
-        is_unknown = answer.kind is AnswerKind.NOT_FOUND
+        answer = await patiently(lambda: inquirer.ask(question))
         useless = settling.why_not_settled(subject, question, answer)
-        words = None if is_unknown else useless
-        if is_unknown:
-            useless = answer.why_not_found
         said = _said(each, None if useless else answer.stated.verdict)
         each.why, each.fate = useless or said.error, said.fate
         asked = functools.partial(new_inquiry, Purpose.RECONCILE, question, answer)
         for event in said.events:
-            own = asked(said.result, error=words or said.error, event_id=event.id)
-            await self._keep(each, own)
+            await self._keep(each, asked(said.result, error=each.why, event_id=event.id))
         if said.fate is Fate.STORED:
             new = settling.new_answer(
                 subject, question, answer, endpoint=self.endpoint, now_ms=self.clock.now_ms()
             )
             inquiry = asked(InquiryResult.SETTLED)
-            await self._commit(lambda transaction: add_answer(transaction, new, inquiry))
+            self.database.transact(lambda transaction: add_answer(transaction, new, inquiry))
         elif not said.events:
-            await self._keep(each, asked(InquiryResult.UNSETTLED, error=words))
+            await self._keep(each, asked(InquiryResult.UNSETTLED, error=useless))
 
     async def _keep(self, each: Absent, inquiry: NewInquiry) -> None:
         def keep(transaction: Transaction) -> None:
             if not hooks.forgotten(transaction, each.ids):  # meanwhile
                 awaited.add(transaction, inquiry)
 
-        await self._commit(keep)
+        self.database.transact(keep)
 
-    async def _commit(self, work: Callable[[Transaction], T]) -> T:
-        """Do `work` in a transaction, again while the database is locked."""
-        for _ in range(STORE_TRIES - 1):
-            with contextlib.suppress(TryAgainError):
-                return self.database.transact(work)
-            await asyncio.sleep(1)
-        return self.database.transact(work)
-
-    def mark_downtimes(self, window: Window | None) -> None:
+    def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes of this time, if this user may."""
+        window = self.window
         if window is None or not self._was_read or self.missing or self.stopped_by:
             return
-        if self.unsure or self.is_empty or self.log.of_another_time:
+        if not self.is_sure or self.is_empty or self.log.of_another_time:
             return
         with (
             contextlib.suppress(LacksRightsError),
@@ -331,19 +317,6 @@ class Reconciliation:
             about = {"since_ms": window.since_ms, "until_ms": window.until_ms}
             now_ms = self.clock.now_ms()
             database.transact(lambda each: reconciled(each, now_ms=now_ms, **about))
-
-
-def _why_unsure(log: Log, window: Window) -> str | None:
-    """Return why something of this time may be missing that the log did not list."""
-    if not log.is_whole:
-        return "Prembly's log repeats entries, so that it may have more."
-    if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
-        ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
-        return (
-            f"that time has not passed by Prembly's clock: this machine's is ahead by {ahead} or"
-            " more."
-        )
-    return None
 
 
 class _Said(NamedTuple):

@@ -150,6 +150,8 @@ class Settling:
         """Return why an answer is not Prembly's last word on what was asked for, in words that
         quote nothing; None: it is. `subject`: the reference by which the record knows the
         verification, and its session."""
+        if answer.kind is not AnswerKind.KNOWN:
+            return answer.why_not_found if answer.kind is AnswerKind.NOT_FOUND else answer.error
         stated = answer.stated
         found = stated.verdict
         asked = replace(subject, outcome=found.outcome, response_code=found.response_code)
@@ -273,7 +275,6 @@ def new_inquiry(
         error=error or answer.error,
         answer_bytes=len(answer.body) if answer.http_status else None,
         answer_sha256=answer.sha256,
-        wait_until_ms=answer.wait_until_ms,
     )
 
 

@@ -179,7 +179,7 @@ def attempts_of(
     return {name: dict(counts) for name, counts in attempts.items()}, durations
 
 
-@trouble(passes=False)
+@trouble()
 def unmatched(situation: Situation) -> Iterator[Item]:
     query = (
         EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))

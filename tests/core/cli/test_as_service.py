@@ -111,7 +111,7 @@ def test_another_user_than_the_service_does_not_judge_what_it_may_open(
         ("check --quiet --json", "check --quiet --json"),
         ("try crm FILE --json", "try --json -- crm -"),
         ("try crm --key live FILE", "try --key=live -- crm -"),
-        ("reconcile FILE --column Ref --store", "reconcile --column=Ref --store -- -"),
+        ("reconcile FILE --json --store", "reconcile --store --json -- -"),
     ],
 )
 def test_root_runs_a_command_as_the_service_with_its_options_and_its_file(

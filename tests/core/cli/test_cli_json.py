@@ -20,7 +20,7 @@ IN_A_LIST = [*EVENT, "handled", "deliveries"]
 DELIVERY = (
     "id event_id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms"
     " last_error ran_instead_id type response_code outcome reference ran_instead_event_id"
-    " waits_for_id blocks_order once_key contradicted confirmed_at_ms confirmed_digest".split()
+    " waits_for_id blocks_order contradicted confirmed_at_ms".split()
 )
 ATTEMPT = (
     "id delivery_id number worker action_digest started_at_ms finished_at_ms outcome exit_code"

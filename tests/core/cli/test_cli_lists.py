@@ -106,22 +106,6 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
         assert json_of(config, "unsettled", *options) == found
 
 
-def test_who_looks_at_what_is_pending_learns_that_nothing_asks(config: Path) -> None:
-    note = "note: The configuration has no `pending`: Prembly is not asked.\n"
-    event = json_of(config, "unsettled")[0]["event_id"]
-    assert run("unsettled", "--config", config).err == note
-    waits = "waiting after 0 questions to Prembly\n  "
-    shown = run("show", event, "--config", config).out
-    assert f"{waits}not asked: the configuration has no `pending`\n" in shown
-    silent = config.read_text()
-    config.write_text(json.dumps(json.loads(silent) | ASKING))
-    assert run("unsettled", "--config", config).err == ""
-    assert f"{waits}asked next at " in run("show", event, "--config", config).out
-    by_hand(recorded_in(config), "UPDATE awaited SET due_at_ms = NULL, state = 'given_up'")
-    config.write_text(silent)
-    assert run("unsettled", "--config", config).err == ""  # nothing waits to be asked
-
-
 READERS = [["events"], ["deliveries"], ["unsettled"], ["rejections"], ["show", "1"]]
 
 

@@ -136,16 +136,6 @@ def test_a_day_that_is_not_over_is_not_complete(record: Record) -> None:
     assert (ran.code, "in the future" in ran.err) == (2, True)
 
 
-def test_a_day_is_not_over_because_this_machines_clock_is_ahead(
-    record: Record, api: PremblyApi
-) -> None:
-    receive(record, know(api, 1))
-    api.now_s = lambda: BEGUN_MS / 1000 + 23 * 3600
-    assert why(found(record, 1)) == ["day_not_over"]
-    api.now_s = lambda: BEGUN_MS / 1000 + 24 * 3600 + 60
-    assert why(found(record, 0)) == []
-
-
 @pytest.mark.parametrize("hour", [-1, 25])
 def test_a_day_is_not_complete_whose_log_has_another_time_than_it_was_asked_for(
     record: Record, api: PremblyApi, hour: int
@@ -285,20 +275,6 @@ def test_a_night_asks_for_each_incomplete_day_and_keeps_each(
     assert sorted(record.stored()) == sorted(each.reference for each in lost)
     ran = reconcile(record, day="incomplete")
     assert (ran.code, ran.out) == (0, "Each of the last 7 days is complete.\n")
-
-
-def test_a_downtime_over_midnight_is_mended_when_both_days_are_complete(
-    record: Record, api: PremblyApi
-) -> None:
-    receive(record, know(api, 1))
-    api.know("ver_bvn_before", created_at_s=NOON_S - 86_400)
-    record.receive(["ver_bvn_before"])
-    around = (BEGUN_MS - 7_200_000, BEGUN_MS + 7_200_000)
-    by_hand(record.place, f"INSERT INTO downtime (from_ms, until_ms) VALUES {around}")
-    for day, is_mended in ((DAY, 0), (DAY - timedelta(days=1), 1)):
-        reconcile(record, day=day)
-        mended = "SELECT reconciled_at_ms IS NOT NULL FROM downtime"
-        assert record.rows(mended) == [(is_mended,)]
 
 
 def test_what_is_missing_is_told_also_where_the_day_can_not_be_kept(

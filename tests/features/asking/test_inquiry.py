@@ -12,7 +12,7 @@ import pytest
 from premblyd.features.asking import client
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import Answer, AnswerKind, Breaker, Inquirer, Pace
-from premblyd.ground.times import Clock, now_ms
+from premblyd.ground.times import Clock
 from premblyd.prembly.payload import Outcome
 from tests.support import prembly_api
 from tests.support.logs import Lines
@@ -101,12 +101,9 @@ def test_retry_after_holds_for_all_and_for_an_hour_at_most(api: PremblyApi, valu
         first, second = [await inquirer.ask(question(name)) for name in ("r-1", "r-2")]
         return first, second, inquirer.wait_s
 
-    before_ms = now_ms()
     first, second, wait_s = run(api, work)
     assert (first.http_status, first.retry_after_s) == (429, 3600)
     assert 3000 < wait_s <= 3600
-    assert first.wait_until_ms
-    assert 3_000_000 < first.wait_until_ms - before_ms < 7_000_000
     assert (second.was_asked, second.retry_after_s > 20) == (False, True)
     assert api.asked() == 1
 

@@ -39,7 +39,6 @@ def test_the_second_is_skipped_and_people_are_told_what_ran_instead(tmp_path: Pa
         assert daemon.rows(skipped) == [("skipped", 1)]
         assert len(effects.read_text().splitlines()) == 1
 
-        assert "\nOnce for each reference and outcome: activate.\n" in run("check", *config).out
         explained = run("explain", "-", *config, stdin=BODY).out
         note = "skipped if it has succeeded for another event of this reference and outcome"
         assert f"  once: {note}\n" in explained
