@@ -65,7 +65,6 @@ OWN_FAULTS = {
 POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
-    "premblyd.features.pause.daemon.LOOK_AGAIN_S": 60.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
     "premblyd.features.keeping.daemon.WHOLE_EVERY_MS": 300_000,  # in hours, as in days
     "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
@@ -227,8 +226,8 @@ class Simulation:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
             for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
                 patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
-            for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
-                patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
+            executor = "premblyd.receive.recognition.ThreadPoolExecutor"
+            patched.enter_context(mock.patch(executor, _NoThreads))
             patched.enter_context(
                 mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
@@ -355,7 +355,7 @@ def restore(
         taking_in = taken_in(place, copy, times.now_ms(), showing(shown), actor=actor(), **about)
         taken, put_in = click.get_current_context().with_resource(taking_in)
     for line in () if as_json and yes else _lines(taken):
-        click.echo(caller.as_called(line), err=True)
+        click.echo(line, err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("There is no terminal to ask for confirmation: add --yes.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.encryption import cipher
@@ -212,7 +212,7 @@ def encrypt(config_path: Path, *, new_key: Path | None, as_json: bool) -> None:
         done = encrypt_record(place, new_key, times.now_ms(), showing(shown))
     paths = {"removed_key": done.dropped, "old_file": done.aside, "old_key": done.old_key}
     exact = {name: path and str(path) for name, path in paths.items()}
-    told = caller.as_called("\n".join(_told(place, done)))
+    told = "\n".join(_told(place, done))
     print_told({"finished": done.finished, **exact}, told, as_json=as_json)
 
 

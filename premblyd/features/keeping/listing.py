@@ -43,18 +43,12 @@ VETOES = (
     Veto(
         name="erased",
         find=_erased,
-        left="the person was erased: {}.",
-        why_not=ERASED,
-        refusal="The person of this event was erased, so nothing was queued: no hook runs for it"
-        " again.",
+        why=ERASED,
     ),
     Veto(
         name="bodiless",
         find=_bodiless,
-        left="the hook needs the body, which was deleted when its retention period expired: {}.",
-        why_not=BODY_GONE,
-        refusal="The body of this event was deleted when its retention period expired, so nothing"
-        " was queued: this hook needs the body.",
+        why=BODY_GONE,
         is_about_body=True,
     ),
 )

@@ -5,7 +5,6 @@ keeps of rows that were deleted or emptied, as far as an ordinary role may see i
 
 import contextlib
 import functools
-import os
 import random
 import time
 from collections.abc import Callable
@@ -35,7 +34,6 @@ from premblyd.ground.errors import (
     StoreUnavailableError,
     TableUnavailableError,
 )
-from premblyd.store.backend import Shell
 from premblyd.store.engine import Database, Inspection, Sizes, Transaction
 
 TRIES = 4  # of a transaction of which nothing can have been kept
@@ -185,13 +183,6 @@ class PostgresqlBackend:
     def beacon(self) -> PostgresqlBeacon:
         """Return what a daemon knows the others by."""
         return PostgresqlBeacon(self.server)
-
-    def shell(self) -> Shell:
-        options = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
-        environment = {"PGOPTIONS": options}
-        if self.server.password is not None:
-            environment["PGPASSWORD"] = self.server.password
-        return Shell("psql", "postgresql-client", [self.server.url], environment)
 
     def sizes(self) -> Sizes:
         try:

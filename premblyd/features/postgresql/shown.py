@@ -259,7 +259,7 @@ def of_hosts(situation: Situation) -> Iterator[Family]:
 
 
 REMINDERS = (reminders,)
-STATUS = (Part("hosts", _alive, _lines, nothing=[], is_first=True),)
+STATUS = (Part("hosts", _alive, _lines, nothing=[]),)
 FAMILIES = (of_hosts,)
 TROUBLES = (snapshot, host)
 NOT_LATE = (actions_waited_for,)

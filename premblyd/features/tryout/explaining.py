@@ -8,16 +8,16 @@ from typing import Any
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.config.routing import Routing
-from premblyd.features.asking import answers
-from premblyd.features.asking.questions import CONFIRMED
-from premblyd.features.asking.settings import CONFIRM
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget
 from premblyd.ground.privacy import MASK, SECRET_VERDICT_FIELDS
 from premblyd.prembly import payload
-from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.prembly.payload import Webhook
+from premblyd.queue.hooks import of_features
 from premblyd.run import kinds
 from premblyd.run.invocation import NOT_STORED, Invocation, Preview, of_webhook
+
+CONFIRMED = "would be confirmed by asking Prembly first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,23 +85,13 @@ def explain(settings: Config, webhook: Webhook) -> Explanation:
 
 def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
     """Return what the hook would do, and what is asked before. Prembly is not asked."""
-    is_confirmed = CONFIRM.of(action) is not None
+    is_confirmed = value_of("confirm", action) is not None
     invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
     shown = kinds.preview(action.hook, invocation, endpoint)
     if is_confirmed:
-        note = _confirmed(webhook.verdict)
-        return Preview(facts={"confirm": note, **shown.facts}, lines=[note, *shown.lines])
+        facts = {"confirm": CONFIRMED, **shown.facts}
+        return Preview(facts=facts, lines=[CONFIRMED, *shown.lines])
     return shown
-
-
-def _confirmed(verdict: Verdict) -> str:
-    """Return how Prembly would be asked before."""
-    question = answers.question_about(verdict)
-    if question is None:
-        return f"would be dead at once: {answers.NOTHING_TO_ASK_BY}"
-    if question.reference is None:
-        return "would be confirmed by asking Prembly for the session"
-    return f"would be confirmed by asking Prembly for reference {question.reference}"
 
 
 def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:
@@ -110,7 +100,7 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
         webhook,
         action.name,
         NOT_STORED if value_of("once", action) and webhook.verdict.reference else None,
-        {CONFIRMED: ()} if is_confirmed else {},
+        dict.fromkeys(of_features("VOUCHED"), ()) if is_confirmed else {},
     )
 
 

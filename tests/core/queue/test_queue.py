@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.confirm import write_down
-from premblyd.features.asking.questions import Confirmed
+from premblyd.features.asking.hooks import Confirmed
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery

@@ -169,19 +169,6 @@ def test_events_without_an_action_are_told_and_those_that_were_left_out_on_purpo
     assert item.command == "premblyd events --since 24h --code missing"
 
 
-def test_what_premblyd_send_sent_to_try_it_needs_nobody_though_no_action_is_for_it(
-    store: Store, record: Database
-) -> None:
-    store.add(body=b"1", token="premblyd-send-1")
-    store.add("crm", body=b"2", token="premblyd-send-2")
-    for none in (settings(actions=()), None):
-        [item] = found(record, settings=none)
-        assert (item.kind, item.severity, item.count) == ("unmatched", Severity.NOTICE, 1)
-    store.add(body=b"3", token="of-prembly")
-    [item] = found(record, settings=settings(actions=()))
-    assert (item.severity, item.count) == (Severity.WARNING, 2)
-
-
 def test_a_code_that_is_not_documented_is_new_once_and_not_shown_if_it_may_be_personal(
     store: Store, record: Database
 ) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answering import Answers, NewAnswer
 from premblyd.features.asking.confirm import by_itself, write_down
-from premblyd.features.turns.once import MAX_HOLD_MS
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.asking.settling import Answers, NewAnswer
+from premblyd.features.turns.once import MAX_HOLD_MS, once_key
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery

@@ -296,9 +296,9 @@ def test_a_full_disk_is_told_by_the_alerts_own_share(
 def test_notices_wake_nobody(watching: Watching) -> None:
     watching.configure(alert("unmatched"))
     now_ms = watching.clock.now_ms()
-    watching.store.add(received_at_ms=now_ms, response_code="07", token="premblyd-send-1")
+    watching.store.add(received_at_ms=now_ms, response_code="00")
     assert watching.look(2) == []
-    watching.store.add(received_at_ms=now_ms, response_code="07", token="of-prembly", body=b"2")
+    watching.store.add(received_at_ms=now_ms, response_code="07", body=b"2")
     assert watching.look(2) == ["unmatched"]
 
 
