@@ -66,6 +66,7 @@ POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
+    "premblyd.features.keeping.daemon.WHOLE_EVERY_MS": 300_000,  # in hours, as in days
     "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 

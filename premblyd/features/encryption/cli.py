@@ -19,7 +19,7 @@ from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.encryption import cipher
 from premblyd.ground import databases, newfile, times
-from premblyd.ground.databases import EncryptedFile, OnServer, is_plain
+from premblyd.ground.databases import EncryptedFile, is_plain
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError
 from premblyd.store.connections import translated
 from premblyd.store.sqlite.connecting import connect
@@ -203,14 +203,10 @@ def encrypt(config_path: Path, *, new_key: Path | None, as_json: bool) -> None:
     Exit status 75: a daemon runs, or another command has the database open.
     """
     place = database_of(config_path)
-    if isinstance(place, OnServer):
-        raise CannotStartError(
-            "The record is on a PostgreSQL server: put that on an encrypted volume."
-        )
     if not isinstance(place, EncryptedFile):
         raise CannotStartError(
             f"{config_path} names no key. `premblyd init --encryption {config_path.parent}` makes"
-            " one, and says what to write there."
+            " one, and says what to write there. Put a PostgreSQL server on an encrypted volume."
         )
     with progress(silent=as_json) as shown:
         done = encrypt_record(place, new_key, times.now_ms(), showing(shown))
