@@ -18,7 +18,7 @@ pytestmark = pytest.mark.process
 HERE = "tests.core.record.test_trouble_row"
 # What whoever adds a trouble writes, done in the daemon before it starts.
 ADDED = f"""
-from premblyd.features.watch import troublewatch as watch
+from premblyd.features.watch import alerts as watch
 from premblyd import record
 from premblyd.record import troubles
 from {HERE} import ROW
