@@ -331,15 +331,8 @@ def ending_of(
 def _wait_ms(policy: Retry, attempts_left: int, result: Result, rng: random.Random) -> int:
     """Return how long a failed hook waits: with full jitter between half and the whole of the
     delay, so that what failed together does not come back together. `Retry-After` lengthens it."""
-    whole = _delay_ms(policy, policy.attempts - attempts_left)
+    failures = max(1, policy.attempts - attempts_left)
+    grown = policy.first_delay_ms * policy.factor ** min(failures - 1, 100)  # no more fits a float
+    whole = min(grown, policy.max_delay_ms)
     asked = min(result.retry_after_s * 1000, MAX_RETRY_AFTER_MS)
     return round(max(rng.uniform(whole / 2, whole), asked))
-
-
-def _delay_ms(policy: Retry, failures: int) -> float:
-    """Return `first_delay * factor^(failures-1)`, capped by `max_delay`."""
-    try:
-        grown = policy.first_delay_ms * policy.factor ** max(0, failures - 1)
-    except OverflowError:
-        return policy.max_delay_ms if policy.first_delay_ms else 0
-    return min(grown, policy.max_delay_ms)

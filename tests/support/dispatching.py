@@ -23,7 +23,7 @@ from premblyd.queue.jobs import Claimed, Result
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions, Dispatcher
-from premblyd.run.invocation import Invocation, Preview
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.store.connections import backend, connect_operator
 from premblyd.store.states import AttemptOutcome
@@ -67,7 +67,7 @@ class FakeRunner:
     def close(self) -> None: ...
 
     @staticmethod
-    def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+    def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
         raise NotImplementedError
 
     async def run(self, hook: Hook, invocation: Invocation) -> Result:
