@@ -221,8 +221,8 @@ class Simulation:
         }
         with contextlib.ExitStack() as patched:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
-            for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
-                patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
+            machine = mock.patch("premblyd.queue.heartbeat.machine_start", self._machine)
+            patched.enter_context(machine)
             for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
                 patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
             patched.enter_context(

@@ -22,8 +22,7 @@ from premblyd.prembly.payload import BEFORE_RESULT, Standing, StoredEvent, Verdi
 from premblyd.queue import hooks, inbox
 from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.names import known_as, learn_names, lock_names
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, known_as, learn_names, lock_names, look_up
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.states import AttemptOutcome, Purpose, State
 from premblyd.store.tables import Attempt, Delivery, Event

@@ -22,7 +22,7 @@ from premblyd.features.asking.stored import IS_AWAITED, STANDING, settled_in_rec
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.prembly import events
 from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
-from premblyd.queue.spellings import Spelt, look_up, reference_key
+from premblyd.queue.names import Spelt, look_up, reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.store.states import AwaitedState, InquiryResult
 from premblyd.store.tables import Event

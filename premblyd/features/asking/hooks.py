@@ -12,7 +12,7 @@ from premblyd.features.asking.settings import PENDING, PREMBLY
 from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
 from premblyd.features.turns.tables import Ordered
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.finishing import is_claimed_by
+from premblyd.queue.end import is_claimed_by
 from premblyd.queue.hooks import Arrival, End, Hooks
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.states import InquiryResult, State

@@ -22,7 +22,7 @@ from premblyd.prembly.payload import (
     plain_id,
     session_reference,
 )
-from premblyd.queue.spellings import Spelt
+from premblyd.queue.names import Spelt
 from premblyd.record import queries
 from premblyd.store.engine import Database, Lookup, Row, Transaction
 from premblyd.store.states import AwaitedState

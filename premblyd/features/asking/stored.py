@@ -13,7 +13,7 @@ from premblyd.features.asking.questions import DOUBTS
 from premblyd.features.asking.tables import Inquiry
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import FACTS, SETTLING, Outcome, Standing, Verdict, plain_id
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event

@@ -12,7 +12,7 @@ from premblyd.features.keeping.personrows import ByTable, Names
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import Erasure, Hold, ToErase
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, param
 from premblyd.store.tables import Event
@@ -106,7 +106,7 @@ def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int
     verification, or whose person, another one may say."""
     # A hold may be on the id of a session, as if that were a reference.
     sessions = set(map(plain_id, person.sessions))
-    now_ms = trusted.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
+    now_ms = heartbeat.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
     found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 

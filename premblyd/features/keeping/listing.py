@@ -11,7 +11,7 @@ from premblyd.features.keeping.holds import Subject, is_in_force
 from premblyd.features.keeping.tables import Erasure, Hold
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.names import groups
-from premblyd.queue.recovery import BODY_GONE, ERASED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.record import queries
 from premblyd.record.listing import Veto
 from premblyd.record.queries import Row, row_of

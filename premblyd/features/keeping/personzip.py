@@ -29,7 +29,6 @@ from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Kind, plain_id
 from premblyd.queue.digests import Digests
-from premblyd.queue.recovery import BODILESS
 from premblyd.record import operating, queries
 from premblyd.record.events import AttemptRow
 from premblyd.record.operating import Operator
@@ -114,7 +113,7 @@ class _Told:
 
     @property
     def body_file(self) -> str | None:
-        if self.event.removed_parts in BODILESS:
+        if self.event.removed_parts is not None:
             return None
         return f"bodies/{self.event.id}.{'bin' if self.event.kind == Kind.RAW else 'json'}"
 

@@ -31,7 +31,7 @@ from premblyd.ground import times
 from premblyd.ground.databases import is_plain, key_of
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted, size
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.record import events, queries
 from premblyd.record.events import Show, WholeEvent
 from premblyd.record.told import Family, Item, Part, Severity, Situation, Told, trouble
@@ -209,7 +209,7 @@ def retention(situation: Situation) -> Iterator[Item]:
     settings = situation.settings
     if settings is None:
         return
-    counting = functools.partial(trusted.counted_ms, wall_ms=situation.now_ms)
+    counting = functools.partial(heartbeat.counted_ms, wall_ms=situation.now_ms)
     now_ms = situation.database.look(counting)
     for removed in CLASSES:
         period_ms = getattr(RETENTION.of(settings), f"{removed}_ms")
@@ -343,8 +343,10 @@ def _lack_it(removed: str) -> list[str]:
 def clock(situation: Situation) -> Iterator[Item]:
     """Yield that the clock is far from the trusted time; and that the record has what is yet to
     come, by more than a clock is wrong that somebody looks after."""
-    trusted_ms = situation.database.look(functools.partial(trusted.read, wall_ms=situation.now_ms))
-    if trusted.is_apart(trusted_ms, situation.now_ms):
+    trusted_ms = situation.database.look(
+        functools.partial(heartbeat.read_trusted, wall_ms=situation.now_ms)
+    )
+    if heartbeat.is_apart(trusted_ms, situation.now_ms):
         now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
         yield Item(
             severity=Severity.URGENT,

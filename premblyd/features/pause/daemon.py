@@ -7,7 +7,7 @@ from premblyd.features.pause.tables import Pause
 from premblyd.ground import loops, times
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.services import Part, Services
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.writer import Step, Writer
@@ -48,7 +48,7 @@ class PauseLog:
 
 
 def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
-    old_ms = trusted.counted_ms(transaction, now_ms) - KEPT_MS
+    old_ms = heartbeat.counted_ms(transaction, now_ms) - KEPT_MS
     transaction.change(_FORGET_OLD, at_ms=old_ms)
     return dict(transaction.rows(_UNTIL, now_ms=now_ms))
 

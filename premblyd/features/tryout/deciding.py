@@ -24,9 +24,9 @@ from premblyd.features.asking.tables import Confirmation
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly import bodies, conditions, events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
-from premblyd.queue import recovery
+from premblyd.queue.arrivals import EVENT_COLUMNS, usable_event
 from premblyd.queue.hooks import runs_erased
-from premblyd.queue.recovery import EVENT_COLUMNS, usable_event
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.store.engine import Database
@@ -193,7 +193,7 @@ class Configured:
             return {}
         event = found.event
         if event.is_erased:
-            return self._unsaid(found, recovery.ERASED)
+            return self._unsaid(found, ERASED)
         if event.verified_by == events.STORED_BY and self._asks_less():
             return self._unsaid(found, NOT_AWAITED)
         if not event.has_body:
@@ -296,7 +296,7 @@ class Configured:
             if CONFIRM.of(action) or value_of("once", action):
                 looks_at.add("reference")
             if looks_at & lost:
-                decided[action.name] = Decision(does=Does.UNSAID, why=recovery.BODY_GONE)
+                decided[action.name] = Decision(does=Does.UNSAID, why=BODY_GONE)
             elif self.routing.why_not(action, event) is None:
                 decided[action.name] = self._confirmed(action, event, found)
         return decided

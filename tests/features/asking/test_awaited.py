@@ -24,7 +24,7 @@ from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.prembly.events import MEANINGS, STORED_BY
 from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event

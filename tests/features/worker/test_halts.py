@@ -5,8 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from premblyd.features.worker.daemon import HaltLog
-from premblyd.queue.identity import of_this_process
-from premblyd.queue.register import Hosts
+from premblyd.queue.register import Hosts, Identity
 from premblyd.record import troubles
 from premblyd.record.told import Item, Situation
 from premblyd.run.process import Halts
@@ -27,7 +26,7 @@ def found(record: Database) -> list[Item]:
 
 def daemon(store: Store, name: str) -> str:
     """Have a daemon start, after the one before has died; return the worker that it is."""
-    own = of_this_process(name)
+    own = Identity.of_this_process(name)
     store.wait(Hosts(store.writer, own).join_alone(NOW_MS))
     return own.worker
 
