@@ -48,14 +48,6 @@ class Made:
     of_parts: Sequence[Any]  # what each has prepared
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reread:
-    """The configuration as it is read for a reload."""
-
-    made: Made
-    presence: presence.Presence
-
-
 class Daemon:
     """One running premblyd, for as long as it is entered (`async with`).
 
@@ -110,7 +102,7 @@ class Daemon:
         self._open_parts(own, opened)
         self._configure(self._make(settings))
         self._listen(opened)
-        presence.publish(self._presence(settings), self._database)
+        self._publish()
         opened.callback(presence.withdraw, self._database, self._path)
         await self._heartbeat.beat()  # not before: a start that fails must not count
         await opened.enter_async_context(self.loops)
@@ -273,22 +265,20 @@ class Daemon:
         """Where it listens, as a URL's host and port."""
         return self._listening.addresses[0]
 
-    def read(self) -> Reread:
+    def read(self) -> Made:
         """Read the configuration again, for `reload`. In a thread: thousands of actions take
-        seconds. (So it looks through settings that nobody uses yet.) Raise ConfigError when the
-        file can't be used."""
-        settings = load_config(self._path)
-        return Reread(made=self._make(settings), presence=self._presence(settings))
+        seconds. Raise ConfigError when the file can't be used."""
+        return self._make(load_config(self._path))
 
-    async def reload(self, reread: Reread) -> None:
+    async def reload(self, made: Made) -> None:
         """Use these settings from the next request and claim on."""
-        settings = reread.made.settings
+        settings = made.settings
         for key in load.changed(self._started_with, settings):
             tell("config.needs_restart", setting=key)
         self._settings = settings
         self._writer.bound = hooks.bind(settings)
-        self._configure(reread.made)
-        await asyncio.to_thread(presence.publish, reread.presence, self._database)
+        self._configure(made)
+        await asyncio.to_thread(self._publish)
         tell("config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions))
 
     async def _can_store(self) -> bool:
@@ -302,19 +292,8 @@ class Daemon:
         would interrupt the hooks that run."""
         return self._clock.now_ms() - self._dispatcher.last_round_ms < STUCK_MS
 
-    def status(self) -> str:
-        """Return one line for `systemctl status`."""
-        health = self._writer.last_error or "ok"
-        return (
-            f"{self._receiver.requests_in_flight} requests in flight,"
-            f" {self._dispatcher.running} hooks running, database {health}"
-        )
-
     def _runtime(self) -> Runtime:
         return Runtime(
-            requests=self._receiver.requests_in_flight,
-            connections=self._receiver.connections,
-            hooks=self._dispatcher.running,
             store_works=self._writer.last_error is None,
             store_error=self._writer.recent_error(),
         )
@@ -340,9 +319,9 @@ class Daemon:
         for part, prepared in zip(self._parts, made.of_parts, strict=True):
             part.configure(settings, prepared)
 
-    def _presence(self, settings: Config) -> presence.Presence:
-        return presence.of_this_process(
-            settings,
+    def _publish(self) -> None:
+        presence.publish(
+            self._settings,
             self._path,
             started_with=self._started_with,
             started_at_ms=self._started_at_ms,

@@ -8,8 +8,8 @@ none of those that it does not need:
                   alerts may be for; OCCURRENCES: events of the log, with EXPECTED: no warnings
                   (ground/telemetry.py); COUNTS: metrics that count these (`Count`)
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
-                  what is wrong between values of the file; ADDRESSES, NAMED_ADDRESSES: how it opens
-                  a database file (`Config.database`, `--database`); INIT_OPTIONS: of
+                  what is wrong between values of the file; ADDRESSES, TYPED_ADDRESSES: how it opens
+                  a database (`Config.database`, `--database`); INIT_OPTIONS: of
                   `premblyd init`; LOGS_REFERENCES: whether the
                   log may name verifications. And models of its hooks: to be defined is enough for
                   them (config/hooks.py)
@@ -30,8 +30,6 @@ none of those that it does not need:
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
                   its pages (features/console). Only the console imports it, so it may import the
                   console. Their templates are in the folder `templates`
-    message.py    TRIED: options by which `premblyd try` runs other hooks than actions': name, help,
-                  and what returns the hook and what it is given (features/tryout)
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
     hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, HELD_UNTIL: parts of the
                   core's statements; FORGOTTEN, RUNS_ERASED: what it says of what was erased

@@ -7,34 +7,24 @@ import gc
 import resource
 import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
-from typing import Self, TypeVar
+from typing import Self
 
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
 from premblyd.ground import logs
 from premblyd.ground.errors import ConfigError, PremblydError
-from premblyd.ground.loops import SWITCH_S
 from premblyd.ground.system import ServiceManager, watchdog_interval_s
 from premblyd.ground.telemetry import tell
 from premblyd.run.strays import Strays
 
-T = TypeVar("T")
-STATUS_EVERY_S = 5.0
 # Of glibc's malloc: what sets how many arenas there may be, and how many we let it have.
 M_ARENA_MAX, ARENAS = -8, 2
 
 
 RELOAD = signal.SIGHUP
 STOP = (signal.SIGTERM, signal.SIGINT)
-# They end a process that does not handle them, and logrotate's recipes send them.
-IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
-HELD = frozenset({RELOAD, *IGNORED})  # they wait in the kernel until a daemon has begun
 
 
 class Signals:
@@ -52,7 +42,6 @@ class Signals:
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._told: set[int] = set()
         self._came: dict[int, FrameType | None] = {}  # the numbers of signals, until they are taken
         self._waking, self._wakes = socket.socketpair()
 
@@ -62,14 +51,12 @@ class Signals:
         self._loop.add_reader(self._waking, self._wake)
         # Only wakes the loop. Full, it wakes as well.
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
-        for number in (*STOP, *IGNORED):
+        for number in STOP:
             signal.signal(number, self._came.setdefault)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in HELD:  # which Python, at its end, would let end the process
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(RELOAD, signal.SIG_IGN)  # by which Python, at its end, would be ended
         signal.set_wakeup_fd(-1)
         self._loop.remove_reader(self._waking)
         self._waking.close()
@@ -88,22 +75,12 @@ class Signals:
     def _take(self) -> None:
         while self._came:
             number, _ = self._came.popitem()
-            if number in STOP:
-                self.stop.set()
-            elif number == RELOAD:
-                self.reload.set()
-            else:
-                self._tell_ignored(number)
-
-    def _tell_ignored(self, number: int) -> None:
-        if number not in self._told:
-            self._told.add(number)
-            tell("daemon.signal_ignored", signal=signal.Signals(number).name)
+            (self.reload if number == RELOAD else self.stop).set()
 
 
 async def serve(settings: Config, path: Path) -> None:
     """Run the daemon until SIGTERM or SIGINT. SIGHUP reads the file at `path` again; the caller has
-    blocked HELD since before it read the file.
+    blocked it since before it read the file.
 
     Raise PremblydError when it can't start, or when one of its loops fails.
     """
@@ -118,11 +95,10 @@ async def serve(settings: Config, path: Path) -> None:
         await _start(daemon, opened)
         opened.callback(manager.notify, "STOPPING=1")
         daemon.loops.start("sweep", strays.keep_sweeping())
-        daemon.loops.start("status", _report(daemon, manager))
         if interval_s := watchdog_interval_s():
             daemon.loops.start("watchdog", _feed_watchdog(daemon, manager, interval_s))
         _collect_garbage_rarely()
-        manager.notify("READY=1", f"STATUS={daemon.status()}")
+        manager.notify("READY=1")
         daemon.loops.start("reload", _reload_when_asked(asked, daemon, manager))
         asked.take_reloads()
         await asked.stop.wait()
@@ -152,13 +128,12 @@ async def _reload_when_asked(asked: Signals, daemon: Daemon, manager: ServiceMan
 
 async def _reload(asked: Signals, daemon: Daemon, manager: ServiceManager) -> None:
     manager.notify_reloading()
-    status = None
+    status = ""
     try:
-        reread = await _beside_the_loop(daemon.read)
-        settings = reread.made.settings
-        log = settings.log
-        logs.configure(log.format, log.level, references=settings.logs_references)
-        await daemon.reload(reread)
+        made = await asyncio.to_thread(daemon.read)
+        log = made.settings.log
+        logs.configure(log.format, log.level, references=made.settings.logs_references)
+        await daemon.reload(made)
     except ConfigError as error:
         for problem in error.problems:
             tell("config.problem", problem=str(problem))
@@ -167,39 +142,7 @@ async def _reload(asked: Signals, daemon: Daemon, manager: ServiceManager) -> No
     except Exception as error:  # noqa: BLE001  # no thread for it, a fault of ours: it goes on
         asyncio.get_running_loop().call_exception_handler({"exception": error})
     if not asked.stop.is_set():
-        manager.notify("READY=1", f"STATUS={status or daemon.status()}")
-
-
-async def _beside_the_loop(read: Callable[[], T]) -> T:
-    """Return what `read` returns, from a thread beside which the loop answers. A stop does not wait
-    for it: the file may be a pipe into which nobody writes."""
-    done: Future[T] = Future()
-    done.set_running_or_notify_cancel()  # who waits may be cancelled from here on, but not it
-
-    def run() -> None:
-        try:
-            done.set_result(read())
-        # Whatever it is, it is raised where it is waited for.
-        except Exception as error:  # noqa: BLE001
-            done.set_exception(error)
-
-    switch_s = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_S)  # or the loop would wait for it, at each of its turns
-    gc.disable()  # to look for cycles among so many objects takes seconds, in which nothing runs
-    try:
-        threading.Thread(target=run, name="premblyd-reload", daemon=True).start()
-        return await asyncio.wrap_future(done)
-    finally:
-        sys.setswitchinterval(switch_s)
-        # Not frozen as what start-up made: neither would what pages of the console have left, nor
-        # what requests under way are going to leave, ever be found.
-        gc.enable()
-
-
-async def _report(daemon: Daemon, manager: ServiceManager) -> None:
-    while True:
-        await asyncio.sleep(STATUS_EVERY_S)
-        manager.notify(f"STATUS={daemon.status()}")
+        manager.notify("READY=1", f"STATUS={status}")
 
 
 async def _feed_watchdog(daemon: Daemon, manager: ServiceManager, interval_s: float) -> None:

@@ -24,9 +24,6 @@ Expose = Callable[[str], Awaitable[tuple[bytes, str]]]
 class Runtime:
     """The present state of the daemon's parts."""
 
-    requests: int
-    connections: int
-    hooks: int
     store_works: bool
     store_error: str | None = None  # of the last commits, even if one worked since
 

@@ -158,7 +158,7 @@ def refuse_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     if not has_mark and not database.is_on_postgresql():
         for owner in (forking.Forked, subprocess.Popen):
             GUARD.setattr(owner, "__init__", refuse)
-        GUARD.setattr(process, "_candidates", refuse)
+        GUARD.setattr(process, "_strings", refuse)
     yield
     GUARD.undo()
 

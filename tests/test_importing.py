@@ -13,7 +13,7 @@ LEFT_OUT = {
     "prometheus_client",
     *(
         "premblyd.record.events",
-        "premblyd.features.statistics.statistics",
+        "premblyd.features.statistics.shown",
         "premblyd.features.console.app",
     ),
 }

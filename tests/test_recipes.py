@@ -86,7 +86,7 @@ def _sample_configuration() -> str:
 RECIPES = [
     *(Recipe(str(block), block.text) for block in blocks("yaml") if "actions:" in block.text),
     Recipe("config/premblyd.yaml", _sample_configuration()),
-    Recipe("premblyd demo", cli_demo.CONFIG.format(port=0, crm=1, prembly=2)),
+    Recipe("premblyd demo", cli_demo.CONFIG.format(port=0)),
 ]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from premblyd import feature, presence
-from premblyd.cli import as_service, caller, config_option, json_option
+from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.hooks import lacks_program
 from premblyd.config.keys import InitOption
@@ -40,8 +40,8 @@ Wrote {path}. Before the first start:
   sqlite:///premblyd.db, which is beside the configuration.
 - Say under `actions` what should happen.
 Then:
-  {premblyd} check --config {quoted}
-  {premblyd} serve --config {quoted}
+  premblyd check --config {quoted}
+  premblyd serve --config {quoted}
 To use it for every command: export PREMBLYD_CONFIG={whole}"""
 
 # What features add within the core's sample, and before which of its lines.
@@ -89,7 +89,7 @@ def init(folder: Path, **chosen: bool) -> None:
     key = folder / "credentials" / "prembly-live-key"
     quoted = {"quoted": path, "quoted_key": key, "whole": path.absolute()}
     words = {name: shlex.quote(str(each)) for name, each in quoted.items()}
-    click.echo(NEXT.format(path=path, key=key, premblyd=caller.name(), **words))
+    click.echo(NEXT.format(path=path, key=key, **words))
 
 
 def _sample() -> str:
@@ -129,30 +129,30 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         raise SystemExit(error.exit_code) from None
     if quiet and not as_service.may_judge(config_path):
         return
-    daemon, is_known, line = _running(settings, config_path)
+    daemon, line = _running(settings, config_path)
     inspected = backend(settings.database).inspect()
     gets_sockets = as_service.has_socket() or (daemon and daemon.has_passed_sockets)
     obstacles = [*inspected.obstacles]
-    if is_known and not gets_sockets:
+    if not gets_sockets:
         obstacles += taken(settings.listen, daemon)
     if not as_service.may_judge(config_path):
         line, obstacles = f"{line}\n{NOT_JUDGED}", []
     told = [f"the daemon can't start: {obstacle}" for obstacle in obstacles]
     if quiet:
         for each in told:
-            click.echo(caller.as_called(each), err=True)
+            click.echo(each, err=True)
         raise SystemExit(CannotStartError.exit_code if told else 0)
     routes = _routes(settings)
     looked = Checked(
         settings=settings,
         path=config_path,
-        taken=lambda where: taken(where, daemon) if is_known else [],
+        taken=lambda where: taken(where, daemon),
     )
     warnings = [each for ask in added("shown", "WARNINGS") for each in ask(looked)]
     for action in settings.actions:
         warnings += lacks_program(f"action {action.name}", action.hook)
     if daemon is not None:
-        warnings += presence.differences(daemon, settings, config_path)
+        warnings += daemon.differences(settings, config_path)
     warnings += [*inspected.warnings, *reminders(settings), *told]
     if as_json:
         names = ("pid", "version", "started_at_ms", "configuration", "database", "listen")
@@ -189,14 +189,14 @@ def _print(
     print_table(("code", "actions"), rows, empty="")
     if promises := [each for ask in added("shown", "PROMISES") for each in ask(settings)]:
         click.echo("\n" + "\n".join(promises))
-    click.echo("\n" + caller.as_called("\n".join(facts)))
+    click.echo("\n" + "\n".join(facts))
     for warning in warnings:
-        click.echo(f"warning: {caller.as_called(warning)}", err=True)
+        click.echo(f"warning: {warning}", err=True)
 
 
 def taken(where: Listen, daemon: Presence | None) -> list[str]:
     """Return why nobody can listen there, if so, once the daemon that runs has ended."""
-    if daemon is not None and presence.frees(daemon, where):
+    if daemon is not None and daemon.frees(where):
         return []
     reason = listening.why_not(where)
     return [reason] if reason else []
@@ -223,26 +223,16 @@ def _narrowed(action: Action) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _running(settings: Config, config_path: Path) -> tuple[Presence | None, bool, str]:
-    """Return the daemon that runs on the configuration's database, or with the configuration on
-    another; whether that is known; and a line about it."""
-    try:
-        daemon = presence.find(settings.database, config_path)
-        other = None if daemon else presence.find_configured(config_path)
-    except presence.PresenceError as error:
-        return None, False, f"It is not known whether a daemon runs: {error}"
-    where = "A daemon runs on it"
+def _running(settings: Config, config_path: Path) -> tuple[Presence | None, str]:
+    """Return the daemon that runs on the configuration's database, and a line about it."""
+    daemon = presence.find(settings.database, config_path)
     if daemon is None:
-        where = f"No daemon runs on {settings.database}."
-        if other is None:
-            return None, True, where
-        daemon, where = other, f"{where} A daemon with this configuration runs on {other.database}"
+        return None, f"No daemon runs on {settings.database}."
     since, addresses = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
     return (
         daemon,
-        True,
-        f"{where}: pid {daemon.pid}, version {daemon.version}, since {since} UTC, listens on"
-        f" {addresses}.",
+        f"A daemon runs on it: pid {daemon.pid}, version {daemon.version}, since {since} UTC,"
+        f" listens on {addresses}.",
     )
 
 

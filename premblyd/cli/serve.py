@@ -18,10 +18,10 @@ def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again. SIGTERM and SIGINT stop the daemon when the running
     hooks have finished."""
     # Let a SIGHUP wait in the kernel until `process.serve` can reload: the file may have changed
-    # since it was read. So do those that are ignored from then on (`process.HELD`, which is not
-    # imported for it). Before the imports, which take most of the start.
-    held = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    # since it was read. Before the imports, which take most of the start.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):  # logrotate's recipes send them
+        signal.signal(number, signal.SIG_IGN)
     hide_this_process()
     from premblyd.config.load import load_config
     from premblyd.ground import logs

@@ -52,7 +52,6 @@ class Hook(Model):
     """
 
     key: ClassVar[str]
-    may_outlast_timeout: ClassVar[bool] = False  # whether a run may take longer than `timeout_ms`
     timeout_ms: DurationMs = Field(30_000, alias="timeout", ge=1)
 
     @classmethod
@@ -69,6 +68,11 @@ class Hook(Model):
     def keys_in_action(cls) -> Set[str]:
         """Return the action's keys that are this hook's."""
         return {cls.key} if cls.is_nested() else keys_of(cls)
+
+    @property
+    def longest_ms(self) -> int:
+        """How long a run takes at most."""
+        return self.timeout_ms
 
     @property
     def program(self) -> str | None:

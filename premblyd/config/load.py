@@ -55,13 +55,6 @@ def only_at_start() -> Mapping[str, Callable[[Config], object]]:
     return core | sections
 
 
-def is_secret_of_start(place: str) -> bool:
-    """Return whether a daemon takes up the secret at `place`, as in `Config.secrets`, only when it
-    starts: the database's password. (The console's is reloaded.)"""
-    reloaded = {each.name for each in _sections() if each.reloads}
-    return place.partition(" ")[0] in only_at_start().keys() - reloaded
-
-
 def changed(started: Config, now: Config) -> list[str]:
     """Return the keys with other values `now` than those that a daemon `started` with."""
     return [key for key, value in only_at_start().items() if value(started) != value(now)]

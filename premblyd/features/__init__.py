@@ -13,5 +13,5 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "watch": (),
     "backup": ("keeping",),
     "console": (),
-    "tryout": ("turns", "asking"),
+    "tryout": (),
 }

@@ -86,22 +86,14 @@ class NoAnswerError(TryAgainError):
     """Prembly can't be reached, or does not answer in a way that can be used. Try again later:
     after `retry_after_s`, by Prembly's wish or because it has failed too often."""
 
-    problem = "Prembly could not be asked: "
-    look_at = "`prembly: {url: …}`"
-
     def __init__(self, reason: str, retry_after_s: int = 0) -> None:
         when = (
             f"Ask no earlier than in {retry_after_s:,} s." if retry_after_s else "Try again later."
         )
-        super().__init__(f"{self.problem}{reason}. {when} If it stays so, look at {self.look_at}.")
-
-
-class UnreadableLogError(NoAnswerError):
-    """Prembly answers, and not with a page of its log that can be read. Try again later; if it
-    stays so, its log looks otherwise than `prembly: {logs: …}` says."""
-
-    problem = "Prembly's log could not be read: "
-    look_at = "`prembly: {logs: …}`"
+        super().__init__(
+            f"Prembly could not be asked: {reason}. {when} If it stays so, look at"
+            " `prembly: {url: …}`."
+        )
 
 
 class NotAllowedToAskError(PremblydError):

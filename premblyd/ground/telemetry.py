@@ -43,7 +43,6 @@ daemon.started            info     version listen database endpoints actions
                                    recovered_deliveries killed_leftovers
 daemon.was_down           warning  down_since down_until minutes remedy
 daemon.not_started        critical reason? problems? exit_code cause?
-daemon.signal_ignored     warning  signal
 daemon.stopping           info     running_hooks
 daemon.stopped            info
 daemon.failed             critical cause part

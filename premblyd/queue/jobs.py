@@ -99,8 +99,7 @@ class Room:
     """The room that a claim has: what runs here when it begins, these deliveries (`running`), and
     so many `hooks` of an action, with so many `held_bytes` of large bodies; an action that is not
     named runs none. `limit`: how many more may run, of all actions. `max_bytes`: of all bodies.
-    `gates`: how many hooks of a gated action may begin. `closed`: the actions that begin none, see
-    `Halts`."""
+    `gates`: how many hooks of a gated action may begin."""
 
     limit: int
     running: Collection[int] = ()
@@ -108,7 +107,6 @@ class Room:
     held_bytes: Mapping[str, int] = field(default_factory=dict)
     max_bytes: int = 1 << 62
     gates: int = 1 << 62
-    closed: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from premblyd.queue.end import (
 from premblyd.queue.hooks import runs_erased, withheld
 from premblyd.queue.jobs import Claimable, Claimed, Due, Ending, Job, Result, Room
 from premblyd.queue.shares import Rota, Shares
-from premblyd.store.engine import BulkInsert, BulkUpdate, Lookup, Row, Statement, Transaction, param
+from premblyd.store.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import IS_HELD, IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
 from premblyd.store.writer import Deferred, Step, Writer
@@ -274,18 +274,6 @@ class Queue:
 
         return self._writer.call(operation, Step.LIFE)
 
-    def renew(
-        self, delivery_ids: Collection[int], lease_ms: int, now_ms: int
-    ) -> "asyncio.Future[int]":
-        """Let the leases of these, which run here, end so long from now. Return how many were
-        renewed: not those that others have by now, or that have ended."""
-        return self._writer.call(
-            lambda transaction: transaction.change_each(
-                _RENEW, list(delivery_ids), due_at_ms=now_ms + lease_ms, worker=self._worker
-            ),
-            Step.FINISHES,
-        )
-
     def shift(
         self, by_ms: int, set_to_ms: int, now_ms: Callable[[], int]
     ) -> "asyncio.Future[None]":
@@ -342,15 +330,6 @@ _LET_GO = Statement(
     ).where(IS_HELD, Delivery.held_by.not_in(installed()), Delivery.state == State.PENDING)
 )
 _IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))
-# By the worker, which no other process ever has: it runs each delivery once at a time, so its last
-# attempt is the one that runs here.
-_RENEW = Lookup(
-    Delivery.update(due_at_ms=param("due_at_ms")).where(
-        Delivery.state == State.RUNNING,
-        param("worker").in_(Attempt.select(Attempt.worker).where(IS_LAST_ATTEMPT)),
-    ),
-    Delivery.id,
-)
 _SHOW_LIFE = Statement(
     Host.update(beat_count=Host.beat_count + 1).where(
         Host.worker == param("worker"), Host.ended_at_ms.is_null()

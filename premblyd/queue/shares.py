@@ -60,8 +60,6 @@ class Shares:
     def free(self, name: str) -> int:
         """Return how many more hooks of an action may begin, by its own bounds too."""
         action, room = self._actions[name], self._room
-        if name in room.closed:
-            return 0
         free = max(0, action.slots - room.hooks.get(name, 0))
         if action.is_gated:
             free = min(free, room.gates)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Expression, fn
+from peewee import Expression
 
 from premblyd.config.models import Config
 from premblyd.feature import added
@@ -40,28 +40,9 @@ class AttemptRow(Row):
     """One run of a delivery's hook, with what that printed."""
 
 
-def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
-    """Return those of `numbers` that events have."""
-    query = Event.select(Event.id).where(Event.id.in_(list(numbers)))
-    return {number for (number,) in queries.tuples(database, query)}
-
-
-def last_event_id(database: Database) -> int:
-    """Return the number of the newest event; 0 for none."""
-    return int(queries.value(database, Event.select(fn.MAX(Event.id))) or 0)
-
-
 def last_event_ms(database: Database) -> int | None:
     """Return when the newest event came; None for none."""
     query = Event.select(Event.received_at_ms).order_by(Event.id.desc())
-    at_ms: int | None = queries.value(database, query)
-    return at_ms
-
-
-def latest_ms(database: Database) -> int | None:
-    """Return the latest time at which an event came, whichever came last: the clock may have been
-    set. None for none."""
-    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms.desc())
     at_ms: int | None = queries.value(database, query)
     return at_ms
 

@@ -25,12 +25,6 @@ from premblyd.store.states import AttemptOutcome, State
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
-RENEW_EVERY_S = 20.0  # the leases of runs that may outlast them: well within the margin
-KEPT_BYTES = 4 << 10  # a body up to this is kept meanwhile: a copy of its job without it costs more
-
-
-def _lease_ms(action: Action) -> int:
-    return action.hook.timeout_ms + LEASE_MARGIN_MS
 
 
 class Gate(Protocol):
@@ -59,7 +53,11 @@ class Actions:
         self.gates = {name: its for name, its in before.items() if its}  # in their order
         self.used_gates = {gate for its in self.gates.values() for gate in its}
         self.claimable = {
-            action.name: claimable(action, _lease_ms(action), is_gated=action.name in self.gates)
+            action.name: claimable(
+                action,
+                action.hook.longest_ms + LEASE_MARGIN_MS,
+                is_gated=action.name in self.gates,
+            )
             for action in actions
         }
 
@@ -79,7 +77,6 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._permits = permits
         self._runners = runners
-        runners.halts.listen(self.wake)
         self._clock = clock
         self._rng = rng
         self._actions = Actions(())
@@ -87,8 +84,6 @@ class Dispatcher:
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[None]] = {}
         self.permitted: dict[str, Permit] = {}  # of hooks that run, by the tokens of their claims
-        self._leases: dict[int, int] = {}  # of those that may outlast them, in milliseconds
-        self._renewed_at_s = boot_s()
         self._busy: Counter[str] = Counter()
         self._busy_bytes: Counter[str] = Counter()  # of the large bodies of running hooks
         self._stopping = False
@@ -120,7 +115,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
-        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_tell_claim_failed)
+        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed="dispatcher.failed")
 
     async def stop(self, timeout_s: float) -> None:
         """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
@@ -149,7 +144,6 @@ class Dispatcher:
             tell("clock.jumped", by_ms=jump)
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
-        await self._renew(now_ms)
         if self._limit <= self._busy.total():
             self._others_wait = True  # perhaps
             self.looked_at_s = boot_s()  # it has room for none
@@ -164,16 +158,6 @@ class Dispatcher:
         if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
             return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
-
-    async def _renew(self, now_ms: int) -> None:
-        """Renew the leases of what may outlast them, now and then: nobody must take a line for
-        lost whose worker process starts, or is busy."""
-        if boot_s() < self._renewed_at_s + RENEW_EVERY_S:
-            return
-        self._renewed_at_s = boot_s()
-        for lease_ms in set(self._leases.values()):
-            ids = [delivery_id for delivery_id, its in self._leases.items() if its == lease_ms]
-            await self._queue.renew(ids, lease_ms, now_ms)
 
     async def _claim(self, now_ms: int) -> Claimed:
         async with self._claiming:
@@ -200,14 +184,13 @@ class Dispatcher:
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
             gates=min((gate.room for gate in self._actions.used_gates), default=0),
-            closed=frozenset(self._runners.halts.reasons),
         )
 
     def _begin(self, actions: Actions, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
-        bodiless = job.without_body() if len(job.event.body) > KEPT_BYTES else job
+        bodiless = job.without_body()
         permit = self._permits(bodiless, asked_at_s)
         action = actions.by_name[job.action]
         run = self._run(action, actions.gates.get(job.action), job, permit)
@@ -218,8 +201,6 @@ class Dispatcher:
         self._busy[job.action] += 1
         self._busy_bytes[job.action] += cost
         self.permitted[job.claim_token] = permit
-        if action.hook.may_outlast_timeout:
-            self._leases[job.delivery_id] = _lease_ms(action)
 
     async def _run(
         self, action: Action, gates: Sequence[Gate] | None, job: Job, permit: Permit
@@ -235,23 +216,28 @@ class Dispatcher:
     async def _work(
         self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
     ) -> None:
+        """See the hook of `job` through."""
+        started_ms = self._clock.now_ms()
         runs_again = False
         try:
-            runs_again = await self._see_through(action, job, run, permit, cost)
+            result = permit.judged(await self._result(action, run))
+            self._has_ended(job, cost)
+            now_ms = self._clock.now_ms()
+            ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
+            if await self._finish(job, result, ending):
+                _tell_finished(job, result, ending, now_ms - started_ms)
+                runs_again = ending.due_at_ms is not None
+            else:
+                tell("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
         except Exception as error:  # noqa: BLE001  # ours: the other hooks go on
             tell("dispatcher.failed", action=job.action, cause=error)
         finally:
             del self._running[job.delivery_id]
-            self._leases.pop(job.delivery_id, None)
         if runs_again:
             self.wake()  # until now no claim took it, as if it still ran
 
-    async def _see_through(
-        self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
-    ) -> bool:
-        """See the hook of `job` through. Return whether it runs again."""
-        started_ms = self._clock.now_ms()
-        result = permit.judged(await self._result(action, run))
+    def _has_ended(self, job: Job, cost: int) -> None:
+        """Have the room again that a hook took."""
         del self.permitted[job.claim_token]
         self._busy[job.action] -= 1
         self._busy_bytes[job.action] -= cost
@@ -260,13 +246,6 @@ class Dispatcher:
         self._end_count += 1
         if self._others_wait or job.group is not None:
             self.wake()  # now: the next claim joins the transaction that stores this result
-        now_ms = self._clock.now_ms()
-        ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
-        if await self._finish(job, result, ending):
-            _tell_finished(job, result, ending, ending.at_ms - started_ms)
-            return ending.due_at_ms is not None
-        tell("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
-        return False
 
     async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
         try:
@@ -299,13 +278,6 @@ async def _judge(gates: Sequence[Gate], job: Job, action: Action) -> Job | Resul
             return judged
         job = judged
     return job
-
-
-def _tell_claim_failed(error: Exception) -> None:
-    if what := what_is_lacking(error):
-        tell("daemon.waits", part="claims", lacks=what)
-    else:
-        tell("dispatcher.failed", cause=error)
 
 
 def _tell_finished(job: Job, result: Result, ending: Ending, duration_ms: int) -> None:

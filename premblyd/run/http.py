@@ -210,25 +210,22 @@ class HttpRunner:
             request = make_request(shown, invocation, masked(endpoint), time.time())
         except BodyError as error:
             return Preview(facts={"error": str(error)}, lines=[f"would fail: {error}"])
-        proxy = _without_login(shown.proxy.reveal()) if shown.proxy else None
         private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
         headers = {
             name: MASK if name.lower() in private else value for name, value in request.headers
         }
         body = request.body[:PREVIEW_BYTES].decode("utf-8", "replace")
         url = _without_login(request.url)
-        facts: dict[str, Any] = {"url": url}
-        lines = [f"POST {url}"]
-        if proxy:
-            facts["proxy"] = proxy
-            lines.append(f"by the proxy {proxy}")
-        facts |= {"headers": headers, "body_bytes": len(request.body), "body": body}
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines.append(f"body, {len(request.body)} bytes:")
-        lines += [f"  {line}" for line in body.splitlines()]
-        if len(request.body) > PREVIEW_BYTES:
-            lines.append("  … and more")
-        return Preview(facts=facts, lines=lines)
+        size = len(request.body)
+        return Preview(
+            facts={"url": url, "headers": headers, "body_bytes": size, "body": body},
+            lines=[
+                f"POST {url}",
+                *(f"{name}: {value}" for name, value in headers.items()),
+                f"body, {size} bytes:",
+                *(f"  {line}" for line in body.splitlines()),
+            ],
+        )
 
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""

@@ -10,7 +10,7 @@ from premblyd.feature import added
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation, Preview
-from premblyd.run.process import Children, Halts
+from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
 
 H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
@@ -20,12 +20,11 @@ class Runner(Protocol[H_contra]):
     """Runs the hooks of one kind, or of kinds that are alike. The daemon has one of each."""
 
     def __init__(self, children: Children) -> None:
-        """Make the runner. It makes the processes that it starts known in `children`, and says in
-        its `halts` which actions it takes nothing of for a while."""
+        """Make the runner. It makes the processes that it starts known in `children`."""
 
     def configure(self, settings: Config) -> None:
         """Use these settings from the next run on. What stays running for an action whose hook is
-        the same goes on, and what was aborted begins again; that of others ends in good order."""
+        the same goes on; that of others ends in good order."""
 
     async def run(self, hook: H_contra, invocation: Invocation) -> Result:
         """Run the hook once. Never raise for a hook that fails, and keep the body no longer than is
@@ -55,11 +54,7 @@ RUNNERS: dict[type[Hook], type[Runner[Any]]] = {
 class Runners:
     """The runners of a daemon, by the kinds of hooks that they run."""
 
-    def __init__(
-        self, by_kind: Mapping[type[Hook], Runner[Any]], halts: Halts | None = None
-    ) -> None:
-        """`halts`: where the runners say which actions they take nothing of."""
-        self.halts = halts or Halts()
+    def __init__(self, by_kind: Mapping[type[Hook], Runner[Any]]) -> None:
         self._by_kind = by_kind
         self._all = set(by_kind.values())
 
@@ -72,7 +67,7 @@ class Runners:
                 made[runner] = runner(children)
                 opened.callback(made[runner].close)
             opened.pop_all()
-        return cls({kind: made[runner] for kind, runner in RUNNERS.items()}, children.halts)
+        return cls({kind: made[runner] for kind, runner in RUNNERS.items()})
 
     def configure(self, settings: Config) -> None:
         for runner in self._all:

@@ -3,10 +3,10 @@ timeout, and the daemon's stop (`Process`)."""
 
 import contextlib
 import ctypes
-import errno
 import os
 import resource
 import select
+import shutil
 import signal
 import threading
 import time
@@ -18,15 +18,12 @@ from premblyd.queue.jobs import Result
 from premblyd.store.states import AttemptOutcome
 
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # spawn.h
-# Python ignores the first two. A shell that starts the daemon in the background, or by nohup, has
-# it ignore the others, and what is ignored is inherited.
+# Python ignores the first two, and `serve` the next three. A shell that starts the daemon in the
+# background, or by nohup, has it ignore the others. What is ignored is inherited.
 _MAY_BE_IGNORED = (
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTERM,
+    *(signal.SIGPIPE, signal.SIGXFSZ),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM),
 )
 # Before the daemon allows itself more files. Programs that take the limit for a number of files to
 # close, or to make room for, would take seconds and gigabytes for a million.
@@ -69,23 +66,22 @@ def spawn(
         if hasattr(_libc, "posix_spawn_file_actions_addclosefrom_np"):  # not musl
             _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, len(streams)))
         _check(_libc.posix_spawn_file_actions_addchdir_np(actions, os.fsencode(folder)))
-        failures = []
-        number = ctypes.byref(pid)
-        for path in map(os.fsencode, _candidates(arguments[0], environ, folder)):
-            require()  # nothing stands between this and the start
-            failure = _libc.posix_spawn(
-                number, path, actions, _attributes, argument_list, variables
+        path: str | None = arguments[0]
+        if not os.path.dirname(arguments[0]):
+            path = shutil.which(arguments[0], path=environ.get("PATH"))
+        if path is None:
+            raise FileNotFoundError(arguments[0])
+        require()  # nothing stands between this and the start
+        _check(
+            _libc.posix_spawn(
+                *(ctypes.byref(pid), os.fsencode(path)),
+                *(actions, _attributes, argument_list, variables),
             )
-            if not failure:
-                _limit_files(pid.value)
-                return pid.value
-            failures.append(failure)
+        )
     finally:
         _libc.posix_spawn_file_actions_destroy(actions)
-    # As execvp(3): of the files that were there, the first that could not be run tells why.
-    there = [failure for failure in failures if failure not in (errno.ENOENT, errno.ENOTDIR)]
-    first = next(iter(there or failures), errno.ENOENT)
-    raise OSError(first, os.strerror(first))
+    _limit_files(pid.value)
+    return pid.value
 
 
 def _limit_files(pid: int) -> None:
@@ -96,14 +92,6 @@ def _limit_files(pid: int) -> None:
     if soft != now:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # ended, or setuid
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _candidates(name: str, environ: Mapping[str, str], folder: str) -> list[str]:
-    """Return the paths at which the program may be."""
-    if os.path.dirname(name):
-        return [name]
-    paths = [os.path.join(folder, place, name) for place in os.get_exec_path(environ)]
-    return [path for path in paths if os.path.lexists(path)]  # each failed start costs a clone
 
 
 def _strings(values: Iterable[bytes]) -> "ctypes.Array[ctypes.c_char_p]":
@@ -137,37 +125,9 @@ def _make_attributes() -> "ctypes.Array[ctypes.c_long]":
 _attributes = _make_attributes()
 
 
-class Halts:
-    """Which actions can't run now, and why, for whoever listens. Only the loop's thread uses it."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[str, str] = {}  # by action
-        self._listeners: list[Callable[[], None]] = []
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called after each change."""
-        self._listeners.append(listener)
-
-    def begin(self, action: str, reason: str) -> None:
-        """Claim nothing more of an action, until `end`. It may be halted already, for another
-        reason."""
-        self.reasons[action] = reason
-        self._changed()
-
-    def end(self, action: str) -> None:
-        """Claim deliveries of an action again."""
-        self.reasons.pop(action, None)
-        self._changed()
-
-    def _changed(self) -> None:
-        for listener in self._listeners:
-            listener()
-
-
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1
 MAX_WAIT_S = 3600.0  # poll(2) takes at most 24 days, as milliseconds in 32 bits
-EXIT_POLL_S = 0.05  # how often to look for the exit when there is no pidfd to tell of it
 MAX_OUTPUT_BYTES = 64 << 10
 FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
@@ -201,8 +161,6 @@ class Children:
     """The numbers of the processes that the daemon itself started and waits for, so that `Strays`
     neither kills nor reaps them, and their marks, so that it spares what they have started.
 
-    `halts`: the actions that no process takes anything of.
-
     Any thread may start a process. Both are counted, not kept in a set: once a process was
     waited for, the kernel may give its number to another before the first is forgotten here.
     """
@@ -210,7 +168,6 @@ class Children:
     def __init__(self) -> None:
         self._counts: Counter[int | Mark | None] = Counter()
         self._changing = threading.Lock()
-        self.halts = Halts()
 
     @contextlib.contextmanager
     def known(self, child: int | Mark | None) -> Iterator[None]:
@@ -249,36 +206,36 @@ class Process:
         self._reaping = threading.Lock()
         self._is_reaped = False
         self._poll = select.poll()
-        self._pidfd: int | None = None
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
+        self._held = contextlib.ExitStack()
+        with contextlib.ExitStack() as failed, contextlib.ExitStack() as theirs:
+            failed.enter_context(self._held)
             stdin = _in_memory(body)
-            opened.callback(os.close, stdin)
+            theirs.callback(os.close, stdin)
             self._stdout, write_end = os.pipe()
-            opened.callback(os.close, write_end)
-            unless_started.callback(os.close, self._stdout)
+            self._held.callback(os.close, self._stdout)
+            theirs.callback(os.close, write_end)
             os.set_blocking(self._stdout, False)
             streams = (stdin, write_end, write_end)
             self.pid = spawn(arguments, environ, streams=streams, folder="/", require=require)
-            unless_started.pop_all()  # the pipe's reading end is the process's from now on
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as failed:
-            failed.push(self.__exit__)
-            with contextlib.suppress(OSError):  # out of descriptors: then the exit is polled for
-                self._pidfd = os.pidfd_open(self.pid)
-                self._poll.register(self._pidfd, select.POLLIN)
-            for descriptor in (self._stdout, self._stop):
+            failed.callback(self._give_up)
+            self._pidfd = os.pidfd_open(self.pid)
+            self._held.callback(os.close, self._pidfd)
+            for descriptor in (self._pidfd, self._stdout, self._stop):
                 self._poll.register(descriptor, select.POLLIN)
             failed.pop_all()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # an error of ours: nothing would watch the process any more
-            self._kill(signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-        os.close(self._stdout)
+        if kind is not None:
+            self._give_up()
+        self._held.close()
+
+    def _give_up(self) -> None:
+        """End the process: by an error of ours, nothing would watch it any more."""
+        self._kill(signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
     def wait(self, timeout_s: float, *, is_shell: bool) -> Result:
         """Wait until the process has ended, or end it when its time is up or the daemon stops.
@@ -314,13 +271,12 @@ class Process:
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            longest_s = EXIT_POLL_S if self._pidfd is None else MAX_WAIT_S
-            ready = dict(self._poll.poll(min(max(0, left), longest_s) * 1000))
+            ready = dict(self._poll.poll(min(max(0, left), MAX_WAIT_S) * 1000))
             if self._stdout in ready and not self._output.read(self._stdout):
                 self._poll.unregister(self._stdout)
             elif self._output.truncated:
                 time.sleep(FLOOD_PAUSE_S)
-            if self._pidfd in ready or (self._pidfd is None and self._has_exited()):
+            if self._pidfd in ready:
                 return True
             if self._stop in ready or left <= 0:
                 return False
@@ -333,9 +289,6 @@ class Process:
         while time.monotonic() < deadline and _group_lives(self.pid):
             self._drain()
             time.sleep(GROUP_POLL_S)
-
-    def _has_exited(self) -> bool:
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _stopping(self) -> bool:
         return self._stop in dict(self._poll.poll(0))
@@ -410,27 +363,17 @@ def _in_memory(body: bytes) -> int:
     return descriptor
 
 
-def _group_lives(group: int) -> bool:
-    """Return whether a process of `group` runs, or may run because that can't be seen. The leader,
-    which is not reaped yet, does not count."""
-    try:
-        for pid in filter(str.isdecimal, os.listdir("/proc")):
-            state, its_group = _state(pid)
-            if its_group == group and state not in b"ZX":
-                return True
-    except OSError:
-        return True
-    return False
+def _group_lives(leader: int) -> bool:
+    """Return whether other processes of a group are left: its leader is not reaped yet."""
+    pids = map(int, filter(str.isdecimal, os.listdir("/proc")))
+    return any(_group(pid) == leader for pid in pids if pid != leader)
 
 
-def _state(pid: str) -> tuple[bytes, int]:
-    """Return a process's state, X when it is gone, and its group."""
+def _group(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            state, _, group = stat.read().rpartition(b")")[2].split()[:3]
-    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
-        return b"X", 0
-    return state, int(group)
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def how_it_ended(code: int | None) -> str:

@@ -120,13 +120,13 @@ class ShellRunner:
                     stop=self._stop_reader,
                 )
             except (OSError, MemoryError) as error:
-                return _not_started(error)
+                return not_started(error)
             body.clear()
             with self._children.known(process.pid), process, permit.ends_by(process.kill, mark):
                 return process.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
 
 
-def _not_started(error: OSError | MemoryError) -> Result:
+def not_started(error: OSError | MemoryError) -> Result:
     """Return how a run ends whose process could not be started. Raise LackError when that is
     because the machine lacks something."""
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):

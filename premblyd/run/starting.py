@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from premblyd.ground.errors import PremblydError, StoreUnavailableError
-from premblyd.ground.telemetry import tell
 from premblyd.queue.jobs import LACKS, Job, Result
 from premblyd.run.process import Mark
 from premblyd.store.states import AttemptOutcome
@@ -25,19 +24,15 @@ TAKEN_OVER = "another host may have the delivery by now"
 NOT_OURS = f"{TAKEN_OVER}, or its person was erased"
 NOT_PROVED = "the database could not tell whether another host has the delivery"
 AGAIN_S = 5.0  # after that, as each try is a row on record; and after the machine lacked something
-FIRST_PAUSE_S = 0.05
-MAX_PAUSE_S = 1.0
-PATIENCE_S = 20.0  # then the delivery goes back to the queue, before its lease ends
-LOG_EVERY_S = 10.0
+PAUSE_S = 1.0
+MOST_TRIES = 20  # then the delivery goes back to the queue, before its lease ends
 _LACKED = {
     errno.EMFILE: "file descriptors",
     errno.ENFILE: "file descriptors",
     errno.EAGAIN: "processes",
     errno.ENOMEM: "memory",
     errno.ENOBUFS: "memory",
-    # While somebody exchanges the program or the links to it:
-    errno.ETXTBSY: "a program that nobody is writing to",
-    errno.ELOOP: "a way to the program without a loop of links",
+    errno.ETXTBSY: "a program that nobody is writing to",  # while somebody exchanges it
 }
 
 
@@ -160,7 +155,6 @@ class Patience:
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
-        self._logged_at = float("-inf")
 
     def end(self) -> None:
         """Wait for nothing any more: the daemon stops."""
@@ -168,27 +162,18 @@ class Patience:
 
     async def run(self, permit: Permit, start: Callable[[], Awaitable[Result]]) -> Result:
         """Return what `start` returns. When it raises LapsedError, prove the claim and call it
-        again. While it raises LackError, call it again, a little later each time; after
-        `PATIENCE_S` give up."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + PATIENCE_S
-        pause_s = FIRST_PAUSE_S
-        while True:
+        again. While it raises LackError, call it again a little later. Give up in the end."""
+        given_up = _not_run(NOT_PROVED, AGAIN_S)
+        for _ in range(MOST_TRIES):
             try:
                 return await start()
             except LapsedError:
                 if (refused := await permit.prove()) is not None:
                     return refused
-                continue
             except LackError as lack:
-                what = str(lack)
-            if loop.time() > self._logged_at + LOG_EVERY_S:
-                self._logged_at = loop.time()
-                tell("daemon.waits", part="hooks", lacks=what)
-            if self._stopping.is_set() or loop.time() > end:
-                return lacking(what)
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pause_s = min(2 * pause_s, MAX_PAUSE_S)
+                given_up = lacking(str(lack))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE_S):
+                        await self._stopping.wait()
+                        break
+        return given_up

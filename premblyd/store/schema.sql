@@ -49,8 +49,6 @@ CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
 
 CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
 
-CREATE INDEX event_without_result ON event (received_at_ms) WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified');
-
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL REFERENCES event (id),
@@ -263,13 +261,10 @@ CREATE TABLE erased_name (
 CREATE TABLE erased_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL UNIQUE,
-    erasure_id INTEGER NOT NULL,
-    name TEXT
+    erasure_id INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX erased_event_erasure ON erased_event (erasure_id);
-
-CREATE INDEX erased_event_name ON erased_event (name) WHERE name IS NOT NULL;
 
 CREATE TABLE kept_from (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -283,7 +278,6 @@ CREATE TABLE removal (
     removed TEXT NOT NULL,
     period_ms INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    freed_bytes INTEGER NOT NULL,
     UNIQUE (day_ms, removed, period_ms)
 ) STRICT;
 
@@ -293,15 +287,6 @@ CREATE TABLE sweep (
     at_ms INTEGER NOT NULL,
     row_id INTEGER NOT NULL
 ) STRICT;
-
-CREATE TABLE put_off (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id INTEGER NOT NULL,
-    removed TEXT NOT NULL,
-    UNIQUE (event_id, removed)
-) STRICT;
-
-CREATE INDEX put_off_removed ON put_off (removed, id);
 
 CREATE TABLE gone_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -323,15 +308,6 @@ CREATE TABLE pause (
     since_ms INTEGER NOT NULL,
     until_ms INTEGER,
     reason TEXT
-) STRICT;
-
-CREATE TABLE halt (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    worker TEXT NOT NULL,
-    action TEXT NOT NULL,
-    since_ms INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    UNIQUE (worker, action)
 ) STRICT;
 
 CREATE TABLE ordered (
@@ -358,15 +334,6 @@ CREATE TABLE once_run (
 
 CREATE UNIQUE INDEX once_run_key ON once_run (once_key, action) WHERE once_key IS NOT NULL;
 
-CREATE VIEW once_log AS
-SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
-FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id;
-
-CREATE VIEW order_log AS
-SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
-       ordered.place, ordered.waits_for_id, ordered.blocks
-FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id;
-
 CREATE TABLE inquiry (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
@@ -380,8 +347,7 @@ CREATE TABLE inquiry (
     error TEXT,
     answer_bytes INTEGER,
     answer_digest TEXT,
-    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE,
-    wait_until_ms INTEGER
+    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE
 ) STRICT;
 
 CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
@@ -444,17 +410,6 @@ CREATE TABLE confirmation (
     facts TEXT NOT NULL
 ) STRICT;
 
-CREATE VIEW inquiry_log AS
-SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
-FROM inquiry;
-
-CREATE VIEW confirm_log AS
-SELECT delivery_id, delivery.event_id, delivery.action, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS confirmed_at,
-       answer_digest, facts
-FROM confirmation JOIN delivery ON delivery.id = delivery_id;
-
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,
     type TEXT NOT NULL,
@@ -504,10 +459,7 @@ CREATE TABLE alert (
 CREATE TABLE backup_folder (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     folder TEXT NOT NULL UNIQUE,
-    tried_at_ms INTEGER NOT NULL,
     copied_at_ms INTEGER,
-    file TEXT,
-    file_bytes INTEGER,
     error TEXT
 ) STRICT;
 

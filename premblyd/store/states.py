@@ -63,14 +63,3 @@ class InquiryResult(StrEnum):
     NOT_FOUND = "not_found"  # Prembly knows no such verification
     REFUSED = "refused"  # the API key is wrong, or may not ask this
     UNAVAILABLE = "unavailable"  # no answer that can be used; ask again later
-
-
-class HaltReason(StrEnum):
-    """Why no worker process of an action takes deliveries."""
-
-    NOT_FOUND = "not_found"  # the program is not there, or not executable
-    NOT_STARTED = "not_started"  # the machine, or the program's file, does not let it start
-    ENDED = "ended"  # before it was ready
-    NOT_READY = "not_ready"  # within `start_timeout`
-    OTHER_VERSION = "other_version"  # it speaks another protocol
-    ABORTED = "aborted"  # each has said `abort`

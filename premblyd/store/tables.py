@@ -76,8 +76,6 @@ class Event(Table):
         "user_ref (user_ref) WHERE user_ref IS NOT NULL",
         "session (session_id) WHERE session_id IS NOT NULL",
         "doubted (received_at_ms) WHERE doubt != ''",
-        "without_result (received_at_ms)"
-        " WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified')",
     )
 
 

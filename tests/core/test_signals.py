@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from premblyd.process import HELD, STOP, Signals
+from premblyd.process import RELOAD, STOP, Signals
 from tests.support.rows import for_each
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Leave this process's handlers as they were."""
-    before = {number: signal.getsignal(number) for number in (*STOP, *HELD)}
+    before = {number: signal.getsignal(number) for number in (*STOP, RELOAD)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

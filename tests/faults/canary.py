@@ -143,8 +143,8 @@ class Campaign:
         reason = ("--reason", f"{person.texts['reason']} of {person.user_ref}")
         self._command("person", "hold", "--user-ref", person.user_ref, *reason)
         self._command("person", "hold", "--reference", person.reference, *reason)
-        self._command("person", "release", "--user-ref", person.user_ref)
-        self._command("person", "release", "--reference", person.reference)
+        for (number,) in self.daemon.rows("SELECT id FROM hold WHERE ended_at_ms IS NULL"):
+            self._command("person", "release", number)
         self._wait_until_quiet()
 
     def _ask(self, person: Person) -> None:

@@ -33,8 +33,6 @@ BROKEN = {
     " (event_id IS NOT NULL AND erasure_id NOT IN (SELECT id FROM erasure))",
     "erased names that are of no erasure": "SELECT count(*) FROM erased_name"
     " WHERE erasure_id NOT IN (SELECT id FROM erasure)",
-    "events whose erased name is not remembered": "SELECT count(*) FROM erased_event"
-    " WHERE name IS NOT NULL AND name NOT IN (SELECT name FROM erased_name)",
     # One that ran meanwhile, and failed, waits until it is looked at.
     "deliveries of erased events that wait": "SELECT count(*) FROM delivery JOIN event"
     " ON event.id = event_id WHERE removed_parts = 'erased' AND state = 'pending'"

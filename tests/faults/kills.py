@@ -19,7 +19,7 @@ WORK = {
     "backup": ("premblyd.features.backup.copying", "back_up"),
     "encrypt": ("premblyd.features.encryption.cli", "encrypt_record"),
     "erase": ("premblyd.features.keeping.erasing", "erase"),
-    "prune": ("premblyd.features.keeping.cli_prune", "_remove"),
+    "prune": ("premblyd.features.keeping.cli_record", "_remove"),
     "restore": ("premblyd.features.backup.restoring", "taken_in"),
     "vacuum": ("premblyd.features.keeping.vacuuming", "vacuum"),
 }

@@ -165,7 +165,7 @@ class Soak:
                 shell("line", script("line"), "01", order="reference", **more),
                 shell("once", script("once"), "02", once="reference", **more),
                 {"name": "post", "response_codes": ["03"], "http": {"url": url}, "retry": RETRY},
-                worker("work", script("work"), concurrency=4, max_runs=500, **more),
+                worker("work", script("work"), concurrency=4, **more),
             ],
         }
 

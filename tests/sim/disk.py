@@ -42,6 +42,8 @@ class Disk:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.next_fates: list[Fate] = []  # of the next commits
+        self.next_claim: Fate | None = None  # of the next one in which a hook begins
+        self.is_claim = False  # a hook begins in the open transaction
         self.fails_with: Fate | None = None  # all of them, until it is mended
         self.slow_s = 0.0
         self._failed_s = float("-inf")
@@ -53,7 +55,7 @@ class Disk:
         return self.slow_s > 0 or time.monotonic() - self._failed_s < within_s
 
     def mend(self) -> None:
-        self.fails_with, self.slow_s = None, 0.0
+        self.fails_with, self.next_claim, self.slow_s = None, None, 0.0
         self.next_fates.clear()
 
     def takes_s(self) -> float:
@@ -61,10 +63,21 @@ class Disk:
         return self._rng.choice(self.times_s) + self.slow_s
 
     def fate(self) -> Fate:
+        """Return what becomes of the transaction that begins."""
+        self.is_claim = False
         fate = self.fails_with or (self.next_fates.pop(0) if self.next_fates else Fate.WELL)
         if fate is not Fate.WELL:
             self._failed_s = time.monotonic()
             self.told(fate)
+        return fate
+
+    def fate_of_claim(self, fate: Fate) -> Fate:
+        """Return what becomes of the transaction after all, now that its work is done."""
+        if not self.is_claim or self.next_claim is None or fate is not Fate.WELL:
+            return fate
+        fate, self.next_claim = self.next_claim, None
+        self._failed_s = time.monotonic()
+        self.told(fate)
         return fate
 
 
@@ -82,7 +95,9 @@ class Engine:
         fate = self._disk.fate()
 
         def do(transaction: Transaction) -> None:
+            nonlocal fate
             work(transaction)
+            fate = self._disk.fate_of_claim(fate)
             if fate is Fate.CRASH_BEFORE:
                 raise Crash
             if fate is Fate.FULL:

@@ -208,6 +208,7 @@ class Host:
         self.engines.clear()
         self._forget()
         self.disk.next_fates.clear()
+        self.disk.next_claim = None
         self.is_frozen = self.clocks.is_asleep = False
         self.sim.ended(self)
 

@@ -521,7 +521,10 @@ class Model:
             asks = is_doubtful and CONFIRM.of(action) is not None
             if name in self.paused or (asks and not self.can_ask) or self.lost_jump:
                 continue
-            due_s = since_s + (MOST_S if asks else action.retry.max_delay_ms / 1000)
+            delay_s = action.retry.max_delay_ms / 1000
+            if asks:  # without `confirm`, for a while, a retry waited for its delay
+                delay_s = max(MOST_S, delay_s if "confirm" in self.turned_off else 0)
+            due_s = since_s + delay_s
             late_s = now_s - max(due_s, self.calm_since_s)
             self.require(
                 late_s < SLACK_S, f"what waits goes on in time: {late_s:.0f} s late", d(delivery)
@@ -556,7 +559,8 @@ class Model:
                 " WHERE state IN ('pending', 'running')"
             )
         return self.rows(
-            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM order_log WHERE state = 'dead'"
+            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM ordered"
+            " JOIN delivery ON delivery.id = delivery_id WHERE state = 'dead'"
             " UNION SELECT delivery_id FROM ordered JOIN held"
             " ON waits_for_id = held.id) SELECT id, event_id, state, action, last_error"
             " FROM delivery WHERE state IN ('pending', 'running')"
@@ -597,7 +601,7 @@ class Model:
             return
         waits = {event for (event,) in self.rows(
             "SELECT event_id FROM delivery WHERE state IN ('pending', 'running')"
-            " UNION SELECT event_id FROM order_log"
+            " UNION SELECT event_id FROM ordered JOIN delivery ON delivery.id = delivery_id"
             " UNION SELECT event_id FROM awaited WHERE state = 'waiting'"
         )}  # fmt: skip
         for event, post in self._by_event.items():

@@ -115,6 +115,7 @@ class Engine(PostgresqlEngine):
     def _will_commit(self) -> None:
         super()._will_commit()
         host = self._host
+        self._fate = host.disk.fate_of_claim(self._fate)
         pause(host.disk.takes_s())
         if host.is_cut:  # nobody hears whether it came
             self._fate = host.rng.choice((Fate.FULL, Fate.KEPT, Fate.LATE))

@@ -27,10 +27,12 @@ from premblyd.features.asking.settings import PENDING
 from premblyd.features.keeping import erasing, holds
 from premblyd.features.keeping.erasing import HeldError
 from premblyd.features.keeping.persons import Named
+from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.pause import pauses
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import telemetry
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
+from premblyd.queue.queue import Claims
 from premblyd.receive.server import Receiver
 from premblyd.record.operating import Operator, transact_all
 from premblyd.run import kinds
@@ -63,9 +65,8 @@ OWN_FAULTS = {
 POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
-    "premblyd.features.pause.daemon.LOOK_AGAIN_S": 60.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
-    "premblyd.features.watch.troublewatch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
+    "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 
 
@@ -123,6 +124,7 @@ class Simulation:
         self.daemon: Daemon | None = None
         self.stop: asyncio.Future[bool] | None = None
         self.is_quiet = self.unseen_jump = False
+        self.followed_s = float("-inf")  # when a daemon last had moved due times by a jump
         self.machine = "machine-1"
         self._down_since: float | None = 0.0
 
@@ -223,11 +225,12 @@ class Simulation:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
             machine = mock.patch("premblyd.queue.heartbeat.machine_start", self._machine)
             patched.enter_context(machine)
-            for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
-                patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
+            executor = "premblyd.receive.recognition.ThreadPoolExecutor"
+            patched.enter_context(mock.patch(executor, _NoThreads))
             patched.enter_context(
                 mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )
+            patched.enter_context(mock.patch.object(Claims, "_start", self._claiming()))
             runners = dict.fromkeys(kinds.RUNNERS, runner)
             patched.enter_context(mock.patch.dict(kinds.RUNNERS, runners))
             patched.enter_context(mock.patch.object(telemetry, "LISTENERS", [self._hear]))
@@ -235,10 +238,22 @@ class Simulation:
                 patched.enter_context(mock.patch(name, value))
             yield
 
+    def _claiming(self) -> Callable[..., Any]:
+        """Return what stands for Claims._start, and notes that hooks begin."""
+        real = Claims._start
+
+        def start(claims: Claims, transaction: Any, starts: Any, *rest: Any) -> Any:
+            self.disk.is_claim |= bool(starts)
+            return real(claims, transaction, starts, *rest)
+
+        return start
+
     def _hear(self, event: str, fields: Any) -> None:
         """A fault that the daemon itself calls its own is one."""
         if event in OWN_FAULTS:
             raise Broken(f"the daemon has no fault of its own: {event} {fields.get('cause')!r}")
+        if event == "clock.jumped":
+            self.followed_s = self.time.now_s
         is_hit = event == "clock.jumped" and self.faults["crashes"] and not self.is_quiet
         if is_hit and self.loop and self.rng.random() < 0.4:  # who starts knows what was followed
             self.loop.kill_soon(self.rng.choice((3, 10, 40)))
@@ -275,7 +290,8 @@ class Simulation:
                 engine.close()
             self.engines.clear()
             self._down_since = self.time.now_s
-            if self.time.now_s - self.model.clock_jumped_s < SEEN_S:
+            jumped_s = self.model.clock_jumped_s
+            if self.followed_s < jumped_s and self.time.now_s - jumped_s < SEEN_S:
                 self.model.clock_set_s, self.unseen_jump = self.time.now_s, True
         return is_over
 
@@ -370,6 +386,7 @@ class Simulation:
             self.model.people.append(person)
             self.api.people[person.reference] = person
             self._plan_posts(person, at_s, number)
+        self._plan_late_posts(length_s)
         count = round(6 + 6 * self.hours)
         for kind, fault in self._faults().items():
             if self.faults[kind]:
@@ -465,6 +482,16 @@ class Simulation:
             self._busy.append(max(each, 0))
             self.time.at(each, lambda: self._send(post))
 
+    def _plan_late_posts(self, length_s: float) -> None:
+        """Where records are deleted, have some webhooks come again after that."""
+        record_ms = RETENTION.of(self.settings).record_ms
+        if record_ms is None:
+            return
+        rng = random.Random(f"late {self.seed}")
+        for post in rng.sample(self.model.posts, min(12, len(self.model.posts))):
+            at_s = rng.uniform(0, length_s / 2) + record_ms / 1000 + rng.choice((600, 1500, 3000))
+            self.time.at(at_s, functools.partial(self._send, post))
+
     # What happens in the world
 
     def _unless_quiet(self, fault: Callable[[], None]) -> Callable[[], None]:
@@ -539,6 +566,9 @@ class Simulation:
             self.loop.kill_soon(self.rng.choice((0, 3, 10, 40, 200)))
 
     def _disk_fails(self) -> None:
+        if self.rng.random() < 0.4:
+            self.disk.next_claim = self.rng.choice(self.FAILURES[2:])
+            return
         if self.rng.random() < 0.6:
             fates = [Fate.WELL] * self.rng.choice((0, 1, 3))
             self.disk.next_fates = [
@@ -617,7 +647,7 @@ class Simulation:
                 case _:
                     person = rng.choice(self.model.people)
                     if person.erased_s is None and not person.held:
-                        subject = holds.Subject(user_ref=person.user_ref)
+                        subject = Named.user(person.user_ref)
                         database.transact(holds.place(subject, actor="ada", now_ms=now_ms))
                         person.held = True
                         self.model.hold(person)

@@ -16,7 +16,7 @@ _NAME = insert(ErasedName, "name", "erasure_id", if_unique=True)
 _GONE = insert(GoneEvent, "key", "event_id")
 _GONE_ONCE = insert(OnceRun, "action", "once_key")
 _OF = Statement(Event.select(Event.id).where(Event.reference == param("reference")))
-_MARK = insert(ErasedEvent, "event_id", "erasure_id", "name")
+_MARK = insert(ErasedEvent, "event_id", "erasure_id")
 
 
 def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:
@@ -37,9 +37,9 @@ def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Tran
         names += [digests.of_session(each) for each in sessions]
         for name in names:
             transaction.insert(_NAME, name=name, erasure_id=erasure_id)
-        for reference, name in zip(references, names, strict=False):
+        for reference in references:
             for (event_id,) in transaction.rows(_OF, reference=reference):
-                transaction.insert(_MARK, event_id=event_id, erasure_id=erasure_id, name=name)
+                transaction.insert(_MARK, event_id=event_id, erasure_id=erasure_id)
                 removing.empty_identities(transaction, [event_id], RemovedParts.ERASED)
         return erasure_id
 

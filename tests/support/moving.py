@@ -50,7 +50,7 @@ UNIQUE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("verification_name", "alert", "erased_name"), ("name",)),
     **dict.fromkeys(("pause", "attempt_hour"), ("action",)),
     "once_run": ("once_key",),
-    **dict.fromkeys(("removal", "sweep", "put_off"), ("removed",)),
+    **dict.fromkeys(("removal", "sweep"), ("removed",)),
     "host": ("worker",),
     "event_hour": ("type",),
     "backup_folder": ("folder",),

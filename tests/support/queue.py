@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from premblyd.features.asking.questions import Inquiries, NewInquiry
+from premblyd.features.asking.awaited import NewInquiry, record
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
 from premblyd.queue.register import Hosts, Identity
@@ -35,7 +35,7 @@ def ask(
 ) -> None:
     """Keep a question to Prembly."""
     asked = question(purpose, result, reference, **about)
-    store.wait(Inquiries(store.writer).record(asked))
+    store.call(lambda transaction: record(transaction, asked))
 
 
 def claim(

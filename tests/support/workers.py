@@ -105,10 +105,6 @@ class Working:
         self.actions = actions
         self.runner.configure(settings(actions=actions))
 
-    @property
-    def halts(self) -> dict[str, str]:
-        return dict(self.children.halts.reasons)
-
     async def run(
         self, delivery: int = 23, body: bytes = b"{}", *, permit: Permit = FREE, name: str = "act"
     ) -> Result:

@@ -6,19 +6,16 @@ COMMANDS = (
     Command(
         "record backup",
         "Keep",
-        "premblyd.features.backup.cli",
+        "premblyd.features.backup.copying",
         "Copy the record into a folder, while the daemon runs.",
         interrupted="No copy was made. Run the same command again.",
     ),
     Command(
         "record restore",
         "Keep",
-        "premblyd.features.backup.cli",
+        "premblyd.features.backup.restoring",
         "Put a copy in the place of the database.",
         interrupted="Run the same command again.",
     ),
 )
-TROUBLES = (
-    ("backup", "a backup failed, or a folder has had no new copy for three days"),
-    ("restored", "a copy was put in the place of the database"),
-)
+TROUBLES = (("backup", "a backup failed, or a folder has had no new copy for three days"),)

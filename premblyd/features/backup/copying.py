@@ -20,10 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import click
+
+from premblyd.cli import config_option, json_option
+from premblyd.cli.common import database_of, open_to_change
+from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.backup.tables import BackupFolder
+from premblyd.features.keeping.erasurelines import write_all
 from premblyd.ground import databases
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.ground.errors import PremblydError, TryAgainError
+from premblyd.ground.errors import PremblydError, StoreUnavailableError, TryAgainError
+from premblyd.ground.words import counted, size
 from premblyd.store.connections import backend
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
 from premblyd.store.sqlite.connecting import connect, errors
@@ -33,23 +40,23 @@ from premblyd.store.sqlite.opening import plain
 from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Watch
 
-_MEET = insert(BackupFolder, "folder", "tried_at_ms", if_unique=True)
+_MEET = insert(BackupFolder, "folder", if_unique=True)
 _IS_IT = BackupFolder.folder == param("folder")
 _FORGET = Statement(BackupFolder.delete().where(_IS_IT))
 
 
-def note(database: Database, folder: str, tried_at_ms: int, **about: Any) -> None:
-    """Note what became of an attempt: an `error`, or none and the columns about the copy."""
-    noting = update(BackupFolder, "tried_at_ms", *about, where=_IS_IT)
+def note(database: Database, folder: str, **about: Any) -> None:
+    """Note what became of an attempt: an `error`, or none and when the copy was made."""
+    noting = update(BackupFolder, *about, where=_IS_IT)
 
     def write(transaction: Transaction) -> None:
-        transaction.insert(_MEET, folder=folder, tried_at_ms=tried_at_ms)
-        transaction.write(noting, folder=folder, tried_at_ms=tried_at_ms, **about)
+        transaction.insert(_MEET, folder=folder)
+        transaction.write(noting, folder=folder, **about)
 
     database.transact(write)
 
 
-def forget(database: Database, folder: str) -> None:
+def forget_folder(database: Database, folder: str) -> None:
     """Forget a folder: no copy is awaited there any more."""
     database.transact(lambda transaction: transaction.write(_FORGET, folder=folder))
 
@@ -251,3 +258,69 @@ def _remove_parts(folder: int) -> None:
         if name.startswith(PART):
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=folder)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR|-")
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Then delete the oldest copies of this record, but the newest N.",
+)
+@click.option("--forget", is_flag=True, help="Copy nothing, and expect no copies there any more.")
+@config_option
+@json_option
+def backup(
+    config_path: Path, *, folder: str, keep: int | None, forget: bool, as_json: bool
+) -> None:
+    """DIR must be there, and belong to the user whom the database belongs to. A copy has the
+    record's id and the number of its newest event in its name, and has its name only once it is
+    whole, checked and on the disk. It is encrypted if the record is.
+
+    `-` writes a copy to standard output, to be piped into another program.
+
+    Exit status 75: DIR is missing, its disk is full, or another backup is writing there.
+    """
+    place = database_of(config_path)
+    source = source_at(place)
+    if folder == "-":
+        if os.isatty(1) or keep or forget or as_json:
+            raise click.UsageError("`-` is for a pipe or a file, and takes no other options.")
+        with progress(silent=False) as shown, send(source, showing(shown)) as copy:
+            _pass_on(copy)
+        return
+    record, path = open_to_change(place), os.path.realpath(folder)
+    if forget:
+        forget_folder(record, path)
+        told = f"No copies are expected in {path} any more."
+        print_told({"folder": path, "forgotten": True}, told, as_json=as_json)
+        return
+    at_ms, deleted = record.now_ms(), []
+    about: dict[str, Any] = {}
+    try:
+        with progress(silent=as_json) as shown, opened(Path(path)) as there:
+            name, file_bytes = back_up(source, there, showing(shown))
+            about = {"copied_at_ms": at_ms}
+            write_all(record, Path(path))
+            if keep is not None:
+                deleted = keep_newest(there, name.record_id, keep)
+    except PremblydError as error:
+        with contextlib.suppress(StoreUnavailableError):  # it may be the database that fails
+            note(record, path, **about, error=str(error))
+        raise
+    note(record, path, **about, error=None)
+    gone = f" Deleted {counted(len(deleted), 'older copy', 'older copies')}." if deleted else ""
+    told = f"Copied to {path}/{name}: {size(file_bytes)}.{gone}"
+    exact = {"folder": path, "file": str(name), "file_bytes": file_bytes, "deleted": deleted}
+    print_told(exact, told, as_json=as_json)
+
+
+def _pass_on(copy: BinaryIO) -> None:
+    """Write a copy to standard output. Not by Python's own, which takes a reader that leaves for
+    one that has seen enough."""
+    try:
+        with open(1, "wb", closefd=False) as out:
+            shutil.copyfileobj(copy, out)
+    except OSError as error:
+        raise PremblydError(f"The copy can't be written out: {error.strerror}.") from None

@@ -4,24 +4,33 @@ that takes its place at last: until then nothing is changed, and a killed restor
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import click
+
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import database_of
+from premblyd.cli.printing import print_json, print_sentence, print_told, progress, showing
 from premblyd.features.backup import copying
 from premblyd.features.backup.copying import ON_SERVER, copies_in, digest_of, parse
-from premblyd.features.keeping.erasingagain import AppliedAgain, erase_again
 from premblyd.features.keeping.erasurelines import (
     NAME,
+    AppliedAgain,
     Line,
     all_lines,
+    erase_again,
+    files_of,
     own_file,
     read_lines,
     record_id,
     union,
 )
-from premblyd.features.keeping.linefiles import files_of
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, file_of, key_of
 from premblyd.ground.errors import (
@@ -65,13 +74,12 @@ class UnusableCopyError(PremblydError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A copy that can be put in. `newest_ms`: when its record ends; `is_proven`: by the digest in
-    its name; `knows_erasures`: what lay with the database knew them."""
+    """A copy that can be put in. `newest_ms`: when its record ends; `knows_erasures`: what lay with
+    the database knew them."""
 
     copy: str
     record: str
     newest_ms: int
-    is_proven: bool
     waiting: int  # deliveries
     erased_again: AppliedAgain
     newest_erasure_ms: int | None
@@ -113,10 +121,10 @@ def taken_in(
     key_path = own_key and (key_path or own_key)
     new = beside(real, NEW)
     with contextlib.ExitStack() as held:
-        with _saying(copy, key_path):
+        with _saying(copy):
             # What root alone may read is read first, and by root.
             descriptor = held.enter_context(_opened(copy))
-            is_proven = _is_proven(copy, descriptor)
+            _require_unchanged(copy, descriptor)
             there = Path(f"/proc/self/fd/{descriptor}")  # SQLite opens no descriptors
             source = held.enter_context(closing(Source(there, key_path)))
             record = _record_of(copy, source)
@@ -151,7 +159,7 @@ def taken_in(
                 [newest_ms, waiting] = database.connection().execute(_FOUND).fetchone()
                 others = {*(known.files if known else ()), *(files[:1] if read[0].is_own else ())}
                 for path in others.difference(files_of(database, place)):
-                    copying.note(database, str(path.parent), now_ms, copied_at_ms=newest_ms)
+                    copying.note(database, str(path.parent), copied_at_ms=newest_ms)
                 taking.go_on_above(database.connection(), numbers | {"event": highest})
                 newest_ms -= newest_ms % 1000  # people type it
                 note = f"{times.iso(newest_ms)} {counted(again.events, 'event')} erased again"
@@ -172,7 +180,6 @@ def taken_in(
                 copy=str(copy),
                 record=record,
                 newest_ms=newest_ms,
-                is_proven=is_proven,
                 waiting=waiting,
                 erased_again=again,
                 newest_erasure_ms=lines[-1].at_ms if lines else None,
@@ -217,7 +224,7 @@ def _newest(folder: Path, replaced: _Known | None) -> Path:
 
 
 @contextlib.contextmanager
-def _saying(copy: Path, key_path: Path | None) -> Iterator[None]:
+def _saying(copy: Path) -> Iterator[None]:
     """Say in words why a copy can't be put in."""
     kind: type[PremblydError] = UnusableCopyError
     try:
@@ -226,12 +233,10 @@ def _saying(copy: Path, key_path: Path | None) -> Iterator[None]:
     except UnusableCopyError as error:
         why = str(error)
     except NotOpenedError:
-        why = f"{copy} is encrypted, or is no SQLite database. With `encryption` it can be put in."
-        if key_path is not None:
-            why = (
-                f"{copy} is damaged, or encrypted with another key than that in {key_path}. If the"
-                " record had another when it was copied, `--key FILE` names that."
-            )
+        why = (
+            f"{copy} is damaged, or encrypted with another key than the record: `--key FILE` names"
+            " that. Without `encryption` an encrypted copy can't be put in."
+        )
     except StoreUnavailableError as error:
         why = f"{copy} can't be put in: {error.reason}."
     except failures() as error:
@@ -278,12 +283,11 @@ def _record_of(copy: Path, source: Source) -> str:
     return str(record)
 
 
-def _is_proven(copy: Path, descriptor: int) -> bool:
-    """Return whether the file is as it was made, by the digest in its name; False without such."""
+def _require_unchanged(copy: Path, descriptor: int) -> None:
+    """Raise UnusableCopyError when the file is not as it was made, by the digest in its name."""
     name = parse(copy.name)
     if name is not None and digest_of(descriptor) != name.digest:
         raise UnusableCopyError(f"{copy} is cut or changed: its digest is not that in its name.")
-    return name is not None
 
 
 def _at(file: Path, key_path: Path | None) -> DatabaseAddress:
@@ -297,3 +301,95 @@ def _make(new: Path, bytes_: int) -> None:
         raise UnusableCopyError(f"The disk of {new} is too small: {told}.")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     os.close(os.open(new, flags, MODE))
+
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("copy", metavar="[FILE|DIR]", required=False, type=FILE)
+@click.option(
+    "--key",
+    "key_path",
+    type=FILE,
+    help="The file with the key of the copy, if the record has another by now.",
+)
+@click.option("--erased", type=FILE, help="An erased.jsonl, besides those that are found.")
+@click.option("--record", type=click.Choice(["new"]), help="Also a copy of another record.")
+@click.option("--erase-again", "only_again", is_flag=True, help="Put nothing in: only erase again.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
+@config_option
+@json_option
+def restore(
+    config_path: Path,
+    *,
+    copy: Path | None,
+    key_path: Path | None,
+    erased: Path | None,
+    record: str | None,
+    only_again: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Puts FILE, or the newest copy in DIR, in the place of the database; the daemon must be
+    stopped. Who was erased since it was made is erased again: as the database that is replaced, its
+    .erased.jsonl and the one beside the copy say. The old file is kept beside the new one.
+
+    A copy is refused if it is damaged, of another record, or of another build of premblyd. Then
+    nothing is changed. A restore that was interrupted is run again.
+
+    --erase-again, without a copy: after pg_restore, or when somebody has put a file in by hand.
+
+    Exit status 75: a daemon runs, or another command has the database open.
+    """
+    place = database_of(config_path)
+    if only_again == (copy is not None):
+        raise click.UsageError("Name a copy, or the folder of copies; or give --erase-again.")
+    if copy is None:
+        again = erase_in_place(place, erased, times.now_ms())
+        words = f"Erased again: {_again(again)}."
+        print_told({"erased_again": again}, words, as_json=as_json)
+        return
+    with progress(silent=as_json) as shown:
+        about: Any = {"key_path": key_path, "erased": erased, "is_any": record == "new"}
+        taking_in = taken_in(place, copy, times.now_ms(), showing(shown), actor=actor(), **about)
+        taken, put_in = click.get_current_context().with_resource(taking_in)
+    for line in () if as_json and yes else _lines(taken):
+        click.echo(line, err=as_json)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("There is no terminal to ask for confirmation: add --yes.")
+        click.confirm(f"Put it in the place of {place}?", abort=True, err=True)
+    kept = put_in()
+    if as_json:
+        print_json({**asdict(taken), "kept": kept and str(kept)})
+        return
+    old = f" The old file is kept: {kept}" if kept else ""
+    print_sentence(f"{place} has the record of that copy now.{old}")
+    since = f"premblyd reconcile --since {times.iso(taken.newest_ms)} --store"
+    print_sentence(f"Start the daemon, then ask Prembly for what came since: `{since}`")
+
+
+def _lines(taken: Taken) -> Iterator[str]:
+    """Yield what people should know before it is put in."""
+    yield (
+        f"{taken.copy}: record {taken.record}, newest from {times.for_people(taken.newest_ms)} UTC."
+    )
+    newest = times.for_people(taken.newest_erasure_ms)
+    known = f"the newest erasure known is from {newest} UTC" if newest else "no erasure is known"
+    yield f"Erased again: {_again(taken.erased_again)}; {known}."
+    if not taken.knows_erasures:
+        yield (
+            "Only what lies beside the copy knows of erasures. If there is a newer .erased.jsonl"
+            " elsewhere, name it: --erased FILE."
+        )
+    if taken.waiting:
+        waiting = counted(taken.waiting, "delivery waits", "deliveries wait")
+        yield (
+            f"{waiting} in it, and will run, perhaps a second time. Before you start the daemon,"
+            " `premblyd pause ACTION` keeps them waiting."
+        )
+
+
+def _again(again: AppliedAgain) -> str:
+    return f"{counted(again.events, 'event')} of {counted(again.erasures, 'erasure')}"

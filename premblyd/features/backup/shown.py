@@ -1,4 +1,4 @@
-"""Troubles of copies: there is no new one, or one was put in the place of the database."""
+"""The trouble of copies: there is no new one."""
 
 import shlex
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.record import queries
 from premblyd.record.told import Item, Situation, trouble
-from premblyd.store.tables import OperatorAction
 
 COPY_AGE_MS = 3 * DAY_MS
 
@@ -32,24 +31,4 @@ def backup(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
-def restored(situation: Situation) -> Iterator[Item]:
-    """Yield that a copy was put in the place of the database: what came since it was made is not
-    there."""
-    row = OperatorAction
-    is_whole = row.note.is_null(False) & row.event_id.is_null() & row.delivery_id.is_null()
-    query = row.select(row.at_ms, row.note).where(
-        is_whole, row.at_ms >= situation.since_ms, row.action == "restore"
-    )
-    for at_ms, note in queries.tuples(situation.database, query.order_by(row.at_ms, row.id)):
-        since, _, again = note.partition(" ")
-        yield Item(
-            text=f"A copy was put in the place of the database at {times.for_people(at_ms)} UTC."
-            f" Its record ends at {since}; {again}.",
-            remedy="What came after that is not in it: ask Prembly.",
-            command=f"premblyd reconcile --since {since} --store",
-            about=since,
-        )
-
-
-TROUBLES = (backup, restored)
+TROUBLES = (backup,)

@@ -10,7 +10,7 @@ from tornado.web import HTTPError
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action
 from premblyd.features.console import access, words
-from premblyd.features.console.handler import Asked, Handler, Panel, Panels, Refused
+from premblyd.features.console.handler import Asked, Handler, Panels, Refused
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import duration
@@ -53,8 +53,8 @@ class Overview(Handler):
             "overview.html",
             period=period,
             link=link,
-            grave=troubles.for_people(items),
-            needs_nobody=troubles.needs_nobody(items),
+            grave=[item for item in items if item.needs_somebody],
+            notices=[item for item in items if not item.needs_somebody],
             panels=panels.shown,
         )
 
@@ -114,10 +114,6 @@ class Actions(Handler):
     section = "/actions"
 
     async def get(self) -> None:
-        await self.show_actions()
-
-    async def show_actions(self, **more: Any) -> None:
-        """Answer with the page; `more` is for its panels."""
         config, now_ms = self.services.config, self.now_ms
         asked = Asked(config=config, now_ms=now_ms, since_ms=now_ms - times.DAY_MS)
         at_rest, panels = await self.read(
@@ -127,9 +123,8 @@ class Actions(Handler):
             )
         )
         configured = {action.name: described(action) for action in config.actions}
-        shown = [(template, {**values, **more}) for template, values in panels.shown]
-        cards, view = Panel.of("card"), {"configured": configured, **panels.view}
-        await self.show("actions.html", view, at_rest=at_rest, cards=cards, panels=shown)
+        view = {"configured": configured, **panels.view}
+        await self.show("actions.html", view, at_rest=at_rest, panels=panels.shown)
 
 
 def described(action: Action) -> dict[str, Any]:

@@ -12,4 +12,3 @@ COMMANDS = (
     ),
 )
 TROUBLES = (("key", "a change of the database's key was interrupted"),)
-OCCURRENCES = ("daemon.key_changing warning key remedy",)

@@ -7,16 +7,14 @@ The database's own file is opened by SQLite alone: to close it otherwise would e
 import contextlib
 import itertools
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.encryption import cipher
@@ -152,19 +150,14 @@ def _exchange(key_path: Path) -> Path:
 
 
 UNCHANGED = "Nothing was changed."
-# Without what SQLite keeps for its planner.
-_SCHEMA = (
-    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%'"
-    " ESCAPE '\\' ORDER BY type, name"
-)
 
 
 @contextmanager
 def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> Iterator[Path]:
     """Write what is in a database that no daemon has into a new file beside it, by a new key. Give
     where: everybody else is kept out of the database until this ends. `key`: of the database; None:
-    it is plain. Raise PremblydError when the disk is too small, or the new one differs, an error of
-    SQLite's when somebody else has it open."""
+    it is plain. Raise PremblydError when the disk is too small, or the new one is damaged, an error
+    of SQLite's when somebody else has it open."""
     new = beside(real, NEW)
     remove(new)  # what a killed one has left
     restrict(real)
@@ -173,32 +166,22 @@ def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> 
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     source_uri, uri = f"{real.as_uri()}?mode=rw", f"{new.as_uri()}?mode=rw"
     try:
-        with closing(_source(source_uri, key)) as source:
+        # By SQLCipher, a plain one too: else it could not be encrypted.
+        keyed = (
+            connect(source_uri, [key])
+            if key
+            else cipher.connect(source_uri, None, isolation_level=None)
+        )
+        with closing(keyed) as source:
             keep_others_out(source)
             write(source, new, new_key, watch, is_plain=key is None)
             with closing(connect(uri, [new_key])) as target:
                 watch("checking", 0, None)
-                _require_same(source, target)
+                if found := what_is_wrong(target):
+                    raise PremblydError(f"The new file is not whole ({found}). {UNCHANGED}")
             yield new
     finally:
         remove(new)
-
-
-def _source(uri: str, key: str | None) -> sqlite3.Connection:
-    return connect(uri, [key]) if key else cipher.connect(uri, None, isolation_level=None)
-
-
-def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    found = what_is_wrong(target)
-    if found or _content(source) != _content(target):
-        raise PremblydError(f"The new file was not whole ({found or 'rows differ'}). {UNCHANGED}")
-
-
-def _content(database: sqlite3.Connection) -> list[Any]:
-    """Return the schema, and how many rows each table has."""
-    schema = database.execute(_SCHEMA).fetchall()
-    counted = (f'SELECT count(*) FROM "{name}"' for kind, name, *_ in schema if kind == "table")  # noqa: S608
-    return [*schema, *(database.execute(count).fetchone() for count in counted)]
 
 
 @click.command()
@@ -233,7 +216,7 @@ def encrypt(config_path: Path, *, new_key: Path | None, as_json: bool) -> None:
         done = encrypt_record(place, new_key, times.now_ms(), showing(shown))
     paths = {"removed_key": done.dropped, "old_file": done.aside, "old_key": done.old_key}
     exact = {name: path and str(path) for name, path in paths.items()}
-    told = caller.as_called("\n".join(_told(place, done)))
+    told = "\n".join(_told(place, done))
     print_told({"finished": done.finished, **exact}, told, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, ValidationInfo
 from premblyd.config.keys import InitOption, Mistake, Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
-from premblyd.config.values import Model, sqlite_path
+from premblyd.config.values import Model
 from premblyd.ground.databases import EncryptedFile, read_key
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.newfile import new_file
@@ -27,21 +27,13 @@ def key_path(value: Any, places: SecretPlaces) -> Path:
             paths = places.files(name)
         case _:
             raise ValueError("should be {file: NAME}")
-    path = next(filter(os.path.lexists, paths), None) or _where_it_belongs(paths, places)
+    path = next(filter(os.path.lexists, paths), places.folder / name)
     if places.look_up:
         try:
             read_key(path)
         except PremblydError as error:
             raise (ForbiddenSecretError if error.lacks_rights else ValueError)(error) from None
     return path
-
-
-def _where_it_belongs(paths: list[Path], places: SecretPlaces) -> Path:
-    """Return the path to name when no key is seen: the one in `credentials` if it may be there, and
-    this user may not look. (The daemon sees what is there in a folder of its own.)"""
-    *_, beside, credential = paths
-    hidden = credential.parent.is_dir() and not os.access(credential.parent, os.X_OK)
-    return credential if hidden and "CREDENTIALS_DIRECTORY" not in places.environ else beside
 
 
 def _key_path(value: Any, info: ValidationInfo) -> Path:
@@ -77,15 +69,6 @@ def encrypted(settings: Config) -> EncryptedFile | None:
     return EncryptedFile(settings.database_value, encryption.key_path) if encryption else None
 
 
-def named(document: Mapping[str, Any], places: SecretPlaces) -> EncryptedFile | None:
-    """Return the same of a file that may have mistakes elsewhere."""
-    match document.get("encryption"):
-        case dict() as encryption:
-            path = sqlite_path(document["database"], places.folder)
-            return EncryptedFile(path, key_path(encryption.get("key"), places))
-    return None
-
-
 def of_a_server(data: Mapping[str, Any]) -> Iterator[Mistake]:
     database = data.get("database")
     is_server = isinstance(database, dict) or str(database).startswith("postgres")
@@ -109,5 +92,4 @@ INIT_OPTIONS = (
     ),
 )
 ADDRESSES = (encrypted,)
-NAMED_ADDRESSES = (named,)
 MISTAKES = (of_a_server,)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from premblyd.config.models import Config
-from premblyd.features.encryption.settings import ENCRYPTION
 from premblyd.ground import databases
 from premblyd.ground.databases import key_of
 from premblyd.record.told import Item, Situation, trouble
@@ -14,11 +13,11 @@ from premblyd.record.told import Item, Situation, trouble
 @trouble(reads_record=False, has_metric=False, reminds=True)
 def key(situation: Situation) -> Iterator[Item]:
     """Yield that a key is there which was to be the next one of an encrypted database."""
-    encryption = situation.settings and ENCRYPTION.of(situation.settings)
-    if encryption and os.path.lexists(databases.next_key(encryption.key_path)):
+    own = situation.settings and key_of(situation.settings.database)
+    if own and os.path.lexists(databases.next_key(own)):
         yield Item(
-            text=f"A change of the database's key was interrupted: there is"
-            f" {databases.next_key(encryption.key_path)}.",
+            text="A change of the database's key was interrupted: there is"
+            f" {databases.next_key(own)}.",
             remedy="Nothing is lost. Stop the daemon, and finish it.",
             command="sudo premblyd record encrypt",
         )

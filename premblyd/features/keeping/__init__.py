@@ -7,47 +7,47 @@ COMMANDS = (
     Command(
         "person hold",
         "Keep",
-        "premblyd.features.keeping.cli_hold",
+        "premblyd.features.keeping.cli_person",
         "Legal hold: exempt a person from deletion.",
     ),
     Command(
         "person release",
         "Keep",
-        "premblyd.features.keeping.cli_hold",
+        "premblyd.features.keeping.cli_person",
         "End a legal hold.",
     ),
     Command(
         "person erase",
         "Keep",
-        "premblyd.features.keeping.cli_erase",
+        "premblyd.features.keeping.cli_person",
         "Delete every personal value of a person, at their request.",
-        interrupted=f"{CONTINUES} `premblyd person erase --list` lists what was erased.",
+        interrupted=CONTINUES,
     ),
     Command(
         "person export",
         "Keep",
-        "premblyd.features.keeping.cli_export",
+        "premblyd.features.keeping.cli_person",
         "Write a ZIP of everything stored about a person.",
         interrupted="No file was written. Run the same command again.",
     ),
     Command(
         "record prune",
         "Keep",
-        "premblyd.features.keeping.cli_prune",
+        "premblyd.features.keeping.cli_record",
         "Delete data whose retention period has expired.",
         interrupted=CONTINUES,
     ),
     Command(
         "record vacuum",
         "Keep",
-        "premblyd.features.keeping.cli_prune",
+        "premblyd.features.keeping.cli_record",
         "Write the database anew, without bytes of erased data.",
         interrupted="Nothing was changed. Run the same command again.",
     ),
 )
 OCCURRENCES = (
     """
-retention.removed         info     removed count freed_bytes
+retention.removed         info     removed count
 retention.failed          error    cause
 erasure.lines_failed      error    cause
 """,

@@ -17,7 +17,7 @@ from premblyd.ground.privacy import MASK, Shape, mask
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Kept, columns, emptied
-from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction
+from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event, Record
 
@@ -77,12 +77,6 @@ def which_erased(transaction: Transaction, ids: Collection[str]) -> set[str]:
     return {each for each, erasure_id in zip(ids, found, strict=True) if erasure_id}
 
 
-def mark(digests: Digests, erasure_id: int, reference: object) -> Row:
-    """Return what is kept beside an erased event that had this reference: see MARK_ERASED."""
-    name = digests.of_reference(reference) if isinstance(reference, str) and reference else None
-    return erasure_id, name
-
-
 def without_person(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of an event that is stored already erased: nothing is left that names a
     person, and of what a sender wrote only what has the shape that it should have."""
@@ -117,7 +111,7 @@ SENDERS = {
     for column in columns(Event)
     if column.holds is PLAIN and column.shown is not Shape.PLAIN
 }
-MARK_ERASED = BulkInsert(ErasedEvent, "event_id", "erasure_id", "name")
+MARK_ERASED = BulkInsert(ErasedEvent, "event_id", "erasure_id")
 _GONE = Statement(
     Select(
         None,

@@ -11,31 +11,25 @@ erasure ends only when nothing is left.
 import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from peewee import fn
 
-from premblyd.features.keeping import erased, personrows
-from premblyd.features.keeping.findings import (
-    NAMES_OF_EVENTS,
-    NEWEST_HOLD,
-    UNFINISHED,
-    Findings,
-    look,
-    rows_of,
-)
-from premblyd.features.keeping.personrows import ByTable
-from premblyd.features.keeping.persons import Named
-from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, ToErase
+from premblyd.features.keeping import erased, holds, personrows, persons
+from premblyd.features.keeping.personrows import ByTable, Names
+from premblyd.features.keeping.persons import FoundBy, Named, Person
+from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, Hold, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.queue import register
+from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.queue import heartbeat, register
 from premblyd.queue.digests import Digests
 from premblyd.record.operating import write_down
 from premblyd.store.engine import (
     BulkInsert,
     Database,
     Lookup,
+    Row,
     Statement,
     Transaction,
     insert,
@@ -75,18 +69,89 @@ class Request:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything stored about a person now: what an erasure would change."""
+
+    person: Person
+    names: Names = field(repr=False)
+    digests: frozenset[str]  # of the names under which nothing could be stored any more
+    keys: dict[int, str]  # of the events that would be erased
+    meant: Names = field(repr=False)  # by which rows about no event are found
+    eventless: ByTable
+    waiting: int  # deliveries that would be cancelled
+    hold_ids: list[int]  # the holds in force
+    newest_hold: Row | None  # of all
+    earlier: int | None  # the newest erasure of the same
+    is_unfinished: bool  # an earlier command was ended before it was done
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that could be erased."""
+        return not (self.is_unfinished or self.keys or any(self.eventless.values()))
+
+
 @dataclass(slots=True, kw_only=True)
 class Done:
     """What an erasure has changed."""
 
     id: int
     at_ms: int
-    subject: str  # a keyed digest
     keys: dict[int, str]  # of the events
-    rows: dict[str, int]  # by table
     cancelled: int  # deliveries that waited or were dead
     other_ids: tuple[int, ...]  # events under one of the names that are of somebody else
     left: int = 0  # events of these that later transactions erase
+
+
+def look(transaction: Transaction, named: Named, now_ms: int) -> Findings:
+    """Return what is stored under the given names. It only reads."""
+    person = persons.find(transaction, named)
+    digests = Digests.of(transaction)
+    subject = person.named.digest(digests)
+    rows = transaction.look_up(_NAMES_OF_EVENTS, person.event_ids)
+    spelt = frozenset(reference for _, _, reference, _ in rows if isinstance(reference, str))
+    names = Names(person.user_refs, person.references | spelt, person.sessions)
+    # What is under a name that a stranger has too is left to them, as their events are.
+    own = frozenset(each for each in names.references if plain_id(each) not in person.shared)
+    meant = Names(names.user_refs, own, names.sessions - person.shared)
+    if person.named.by is not FoundBy.USER_REF:  # of who has it there may be other events
+        meant = meant._replace(user_refs=frozenset())
+    if person.named.by is FoundBy.EVENT:  # and of its reference too
+        meant = meant._replace(references=frozenset(), sessions=frozenset())
+    return Findings(
+        person=person,
+        names=names,
+        digests=_digests_of(person, digests),
+        keys={number: key for number, key, *_ in rows},
+        meant=meant,
+        eventless=personrows.eventless(transaction, meant),
+        waiting=len(personrows.waiting(transaction, person.event_ids)),
+        hold_ids=_hold_ids(transaction, person, now_ms),
+        earlier=transaction.number(_NEWEST_OF, subject=subject) or None,
+        newest_hold=transaction.row(_NEWEST_HOLD),
+        is_unfinished=transaction.row(_UNFINISHED, subject=subject) is not None,
+    )
+
+
+def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int]:
+    """Return the holds on the person, of whom there may be no event yet, and on each event: whose
+    verification, or whose person, another one may say."""
+    # A hold may be on the id of a session, as if that were a reference.
+    sessions = set(map(plain_id, person.sessions))
+    now_ms = heartbeat.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
+    found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
+    return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
+
+
+def _digests_of(person: Person, digests: Digests) -> frozenset[str]:
+    """Return what stands for the names under which nothing may be stored any more: those that no
+    stranger has too. Of one event, none: others of its reference may come."""
+    if person.named.by is FoundBy.EVENT:
+        return frozenset()
+    sessions = person.sessions - person.shared
+    references = (person.references - person.shared) | set(map(session_reference, sessions))
+    of_references = map(digests.of_reference, references)
+    return frozenset((*of_references, *map(digests.of_session, sessions)))
 
 
 def erase(
@@ -96,7 +161,7 @@ def erase(
     while a hold is active, NotFoundError when nothing is stored about them, TryAgainError while the
     database is moved or somebody else erases."""
     now_ms = database.now_ms()
-    findings = database.look(functools.partial(_look_for, request, now_ms))
+    findings = database.look(functools.partial(look, named=request.named, now_ms=now_ms))
     if findings.is_unfinished or len(findings.person.event_ids) > MOST_AT_ONCE:
         done = _begin_in_portions(database, request, findings, now_ms)
     else:
@@ -114,10 +179,6 @@ def _any_runs(event_ids: Collection[int], transaction: Transaction) -> bool:
     return any(event_id in event_ids for (event_id,) in transaction.rows(_RUNNING))
 
 
-def _look_for(request: Request, now_ms: int, transaction: Transaction) -> Findings:
-    return look(transaction, request.named, now_ms)
-
-
 def _next(database: Database, work: Callable[[Transaction], int]) -> int:
     """Do what is next, after a pause in which others write."""
     time.sleep(GAP_S)
@@ -126,7 +187,7 @@ def _next(database: Database, work: Callable[[Transaction], int]) -> int:
 
 def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> Done:
     """Erase all of it, if its bodies are not too large for one transaction."""
-    findings = _look_for(request, now_ms, transaction)
+    findings = look(transaction, named=request.named, now_ms=now_ms)
     if findings.is_unfinished:
         raise TryAgainError("Nothing was erased: another erasure has just begun. Try again.")
     done = _open(transaction, request, findings, now_ms)
@@ -144,7 +205,7 @@ def _begin_in_portions(
     Continuing an interrupted erasure does all of this again."""
 
     def begin(transaction: Transaction) -> Done:
-        if transaction.row(NEWEST_HOLD) != findings.newest_hold:
+        if transaction.row(_NEWEST_HOLD) != findings.newest_hold:
             raise TryAgainError("Nothing was erased: a hold was placed meanwhile. Try again.")
         done = _open(transaction, request, findings, now_ms)
         done.cancelled += take(done.id, first, now_ms, transaction)
@@ -160,7 +221,7 @@ def _begin_in_portions(
         for part in in_portions(sorted(findings.digests - digests)):
             _next(database, functools.partial(remember, done.id, part))
         names, digests = names.union(findings.meant), digests | findings.digests
-        findings = database.look(functools.partial(_look_for, request, now_ms))
+        findings = database.look(functools.partial(look, named=request.named, now_ms=now_ms))
         new = sorted(findings.keys.keys() - done.keys.keys())
         # Others may always come. These came before their names were written down.
         if not database.look(functools.partial(_are_of_erased, new)):
@@ -169,8 +230,6 @@ def _begin_in_portions(
         portions = [*in_portions(new)]
     done.other_ids = findings.person.other_ids
     eventless = database.look(lambda transaction: personrows.eventless(transaction, names))
-    about = database.look(lambda transaction: personrows.about(transaction, done.keys))
-    done.rows = rows_of(done.keys, about, eventless)
     for table, ids in eventless.items():
         for rows in in_portions(ids):
             _next(database, functools.partial(_erase_eventless, {table: rows}))
@@ -183,7 +242,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
     if findings.hold_ids:
         raise HeldError(findings.hold_ids)
     subject = request.named.digest(Digests.of(transaction))
-    number, at_ms, cancelled = transaction.row(UNFINISHED, subject=subject) or (None, now_ms, 0)
+    number, at_ms, cancelled = transaction.row(_UNFINISHED, subject=subject) or (None, now_ms, 0)
     if number is None:
         if findings.is_empty:
             raise NotFoundError("Nothing is stored that could be erased.")
@@ -201,9 +260,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
     return Done(
         id=number or 0,
         at_ms=at_ms,
-        subject=subject,
         keys=dict(findings.keys),
-        rows=findings.rows,
         cancelled=cancelled,
         other_ids=findings.person.other_ids,
     )
@@ -239,7 +296,7 @@ def _erase_eventless(rows: ByTable, transaction: Transaction) -> int:
 
 def _are_of_erased(event_ids: Sequence[int], transaction: Transaction) -> bool:
     """Return whether any of these events has a name under which nothing may be stored."""
-    rows = transaction.look_up(NAMES_OF_EVENTS, event_ids)
+    rows = transaction.look_up(_NAMES_OF_EVENTS, event_ids)
     names = [erased.Names(reference, session_id) for _, _, reference, session_id in rows]
     return any(erased.find_erased(transaction, names))
 
@@ -259,7 +316,7 @@ def go_on(erasure_id: int, transaction: Transaction) -> int:
     left = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
     portion = _portion_of(transaction, [each for (each,) in left])
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, portion)]  # by another meanwhile
-    personrows.erase_of_events(transaction, whole, erasure_id, Digests.of(transaction))
+    personrows.erase_of_events(transaction, whole, erasure_id)
     transaction.change_each(_END_LEFT, portion)
     return _count_left(erasure_id, transaction)
 
@@ -275,6 +332,22 @@ def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]
     return next(of_size([(each, sizes.get(each, 0)) for each in ids], MOST_BYTES_AT_ONCE))
 
 
+_NAMES_OF_EVENTS = Lookup(
+    Event.select(Event.id, Event.key, Event.reference, Event.session_id), Event.id
+)
+_NEWEST_HOLD = Statement(Hold.select(fn.MAX(Hold.id)))
+_UNFINISHED = Statement(
+    Erasure.select(Erasure.id, Erasure.at_ms, Erasure.cancelled)
+    .where(
+        Erasure.subject == param("subject"),
+        fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id)),
+    )
+    .order_by(Erasure.id)
+    .limit(1)
+)
+_NEWEST_OF = Statement(
+    Erasure.select(fn.COALESCE(fn.MAX(Erasure.id), 0)).where(Erasure.subject == param("subject"))
+)
 _SIZES = Lookup(Event.select(Event.id, Event.body_bytes), Event.id)
 _RUNNING = Statement(Delivery.select(Delivery.event).where(Delivery.state == State.RUNNING))
 BEGIN = insert(Erasure, "at_ms", "actor", "reason", "found_by", "subject", "events", "cancelled")

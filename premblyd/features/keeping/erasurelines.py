@@ -1,27 +1,43 @@
 """The lines of erasures: who was erased, by numbers and keyed digests, in files that outlast the
-database. By them those who were erased after a copy was made are erased again when it is put back.
+database: beside it, and in the folders of its copies. By them those who were erased after a copy
+was made are erased again when it is put back. What a command could not write there, a daemon writes
+as soon as it can.
 
 A line is JSON, about one event or one name. A file only grows: a line of it may be all that is
 known of an erasure.
 """
 
+import functools
 import itertools
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from peewee import SQL, Node, fn
 
-from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, ToErase
+from premblyd.feature import added
+from premblyd.features.keeping import erasing, personrows
+from premblyd.features.keeping.erased import which_erased
+from premblyd.features.keeping.personrows import Names
+from premblyd.features.keeping.persons import FoundBy
+from premblyd.features.keeping.tables import (
+    ErasedEvent,
+    ErasedName,
+    Erasure,
+    ErasureFile,
+    Hold,
+    ToErase,
+)
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.newfile import sync
-from premblyd.store.engine import Database, Statement, Transaction
-from premblyd.store.tables import Event, Record
+from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
+from premblyd.store.states import RemovedParts
+from premblyd.store.tables import Event, Record, VerificationName
 
 NAME = "erased.jsonl"  # in a folder of copies
 STATE_FOLDER = "/var/lib/premblyd"
@@ -135,6 +151,42 @@ def write_missing(
     return read
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """A file with lines. `unknown`: lines that say more than the database knows; `error`: why it
+    lacks erasures."""
+
+    file: str
+    unknown: int = 0
+    error: str | None = None
+
+
+def files_of(database: Database, place: DatabaseAddress) -> list[Path]:
+    """Return the files that remember erasures of the database, its own first."""
+    folders = database.look(
+        lambda transaction: [row for each in _FOLDERS for row in transaction.rows(each)]
+    )
+    copies = [Path(folder) / NAME for (folder,) in folders] if file_of(place) else []
+    return [own_file(place), *copies]
+
+
+def complete(database: Database, place: DatabaseAddress) -> list[FileState]:
+    """Write to each file what it lacks. Raise StoreUnreadableError when the database can't be
+    read."""
+    lines, record = all_lines(database), database.look(record_id)
+    states = []
+    for path in files_of(database, place):
+        like = (file_of(place) or path.parent) if path == own_file(place) else None
+        read, error = Read(), None
+        try:
+            read = write_missing(path, record, lines, like=like)
+        except LineFileError as failed:
+            error = str(failed) if lines else None
+        more = database.look(functools.partial(unknown, read.lines))
+        states.append(FileState(file=str(path), unknown=len(more), error=error))
+    return states
+
+
 def _opened(path: Path, flags: int) -> BinaryIO:
     """Open a file, and nothing else: no link is followed, no pipe is waited for."""
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -176,7 +228,100 @@ def _said_of(table: Any, event_id: Node, key: Node) -> Statement:
     return Statement(found.where(~is_left))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedAgain:
+    """What was erased again: of how many erasures, how many events."""
+
+    erasures: int = 0
+    events: int = 0
+
+
+def erase_again(database: Database, lines: Iterable[Line], now_ms: int) -> AppliedAgain:
+    """Erase what these lines of its own record say, beside no daemon. No hold forbids it. Run again
+    where it was interrupted. Raise TryAgainError while the database is moved."""
+    new = database.look(functools.partial(unknown, union(lines)))
+    erasures = set[int]()
+    for _, group in itertools.groupby(new, key=lambda line: (line.at_ms, line.number)):
+        for portion in erasing.in_portions(list(group)):
+            begin = functools.partial(_begin, portion, now_ms)
+            erasures.add(number := database.transact(begin, alone=True))
+            while database.transact(functools.partial(erasing.go_on, number), alone=True):
+                pass
+    database.transact(lambda transaction: transaction.change(_ALL_KNOWN))
+    events = sum(line.event_id > 0 for line in new)
+    return AppliedAgain(erasures=len(erasures), events=events)
+
+
+def unknown(lines: Sequence[Line], transaction: Transaction) -> list[Line]:
+    """Return the lines of which this database knows nothing: it is a copy from before. An event has
+    both the number and the key: numbers come again."""
+    whole = set(transaction.look_up(_WHOLE, [line.event_id for line in lines if line.event_id]))
+    names = [line.key for line in lines if not line.event_id]
+    known = {name for (name,) in transaction.look_up(_KNOWN_NAMES, names)}
+    return [
+        line
+        for line in lines
+        if ((line.event_id, line.key) in whole if line.event_id else line.key not in known)
+    ]
+
+
+def _begin(lines: Sequence[Line], now_ms: int, transaction: Transaction) -> int:
+    """Do for some lines of an erasure all but to empty their events, which are left to it; return
+    its number here."""
+    first = lines[0]
+    about = {"at_ms": first.at_ms, "found_by": first.found_by, "actor": first.actor}
+    number = transaction.number(_KNOWN, **about) or transaction.insert(
+        erasing.BEGIN, **about, reason=None, subject=None, events=0, cancelled=0
+    )
+    event_ids = [line.event_id for line in lines if line.event_id]
+    erasing.remember(number or 0, [each.key for each in lines if not each.event_id], transaction)
+    erasing.take(number or 0, event_ids, now_ms, transaction)
+    rows = personrows.eventless(transaction, _names(first.found_by, event_ids, transaction))
+    # It had ended before its person was erased.
+    transaction.change_each(_END_HOLDS, rows["hold"], ended_at_ms=now_ms)
+    personrows.erase_eventless(transaction, rows)
+    return number or 0
+
+
+def _names(found_by: str, event_ids: Sequence[int], transaction: Transaction) -> Names:
+    """Return by which names a person stands in rows about no event: of all that are in such rows,
+    and in the person's events, their digests tell which."""
+    says = transaction.look_up(_SAYS, event_ids)
+    users = {user for user, *_ in says if user and found_by == FoundBy.USER_REF}
+    found = {name for _, *names in says for name in names}
+    for statement in _EVENTLESS:
+        found.update(*transaction.rows(statement))
+    erased = frozenset(which_erased(transaction, {name for name in found if name}))
+    return Names(frozenset(users), erased, erased)
+
+
 _RECORD = Statement(Record.select(Record.record_id).where(Record.id == 1))
 _KEY = Event.select(Event.key).where(Event.id == ErasedEvent.event_id)
 _EVENTS = _said_of(ErasedEvent, ErasedEvent.event_id, _KEY)
 _NAMES = _said_of(ErasedName, SQL("0"), ErasedName.name)
+COPIES = tuple(added("tables", "COPIES"))
+_FOLDERS = [
+    Statement(each.select(each.folder).where(each.copied_at_ms.is_null(False))) for each in COPIES
+]
+_WHOLE = Lookup(
+    Event.select(Event.id, Event.key).where(
+        fn.COALESCE(Event.removed_parts, "") != RemovedParts.ERASED
+    ),
+    Event.id,
+)
+_KNOWN_NAMES = Lookup(ErasedName.select(ErasedName.name), ErasedName.name)
+_KNOWN = Statement(
+    Erasure.select(Erasure.id).where(
+        Erasure.at_ms == param("at_ms"),
+        Erasure.found_by == param("found_by"),
+        Erasure.actor == param("actor"),
+    )
+)
+_SAYS = Lookup(Event.select(Event.user_ref, Event.reference, Event.session_id), Event.id)
+_EVENTLESS = (
+    Statement(VerificationName.select(VerificationName.name, VerificationName.verification)),
+    *personrows.NAMES_OF_NOTHING,
+    Statement(Hold.select(Hold.reference)),
+)
+_END_HOLDS = Lookup(Hold.update(ended_at_ms=param("ended_at_ms")), Hold.id)
+_ALL_KNOWN = Statement(ErasureFile.update(unknown=0))

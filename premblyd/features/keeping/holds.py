@@ -7,11 +7,8 @@ a hold says of a person goes when it ends.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
-
-from peewee import JOIN, SQL, Case, Expression, Query, fn
 
 from premblyd.features.keeping import persons
 from premblyd.features.keeping.persons import Named
@@ -23,15 +20,7 @@ from premblyd.queue.names import Spelt, groups, look_up
 from premblyd.record.operating import EVENTS, Change, write_down
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param
-from premblyd.store.tables import Event, VerificationName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """Of whom or of what a hold is: a person by `user_ref`, or a verification by `reference`."""
-
-    user_ref: str | None = None
-    reference: str | None = None
+from premblyd.store.tables import Event
 
 
 class BeingErasedError(PremblydError):
@@ -41,8 +30,7 @@ class BeingErasedError(PremblydError):
         which = ", ".join(f"erasure {number}" for number in numbers)
         super().__init__(
             f"No hold was placed: {which} has begun, and has deleted a part. If it was"
-            " interrupted, run the same `premblyd person erase` again; `premblyd person erase"
-            " --list` lists it."
+            " interrupted, run the same `premblyd person erase` again."
         )
 
 
@@ -54,7 +42,7 @@ class _Event(NamedTuple):
 
 
 def place(
-    subject: Subject,
+    named: Named,
     *,
     actor: str,
     now_ms: int,
@@ -65,11 +53,10 @@ def place(
     the hold's id, or raises BeingErasedError."""
 
     def place(transaction: Transaction) -> int:
-        stored = as_stored(subject)
-        about = {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
+        about = {"user_ref": None, "reference": None, "reason": reason, named.by: named.name}
         own = {"since_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([EVENTS])
-        if erasures := _erasures_of(transaction, subject):
+        if erasures := _erasures_of(transaction, named):
             raise BeingErasedError(erasures)
         number = int(transaction.insert(_PLACE, **own, **about) or 0)
         write_down(transaction, actor, "hold", now_ms, f"hold {number}")
@@ -78,15 +65,11 @@ def place(
     return place
 
 
-def _erasures_of(transaction: Transaction, subject: Subject) -> list[int]:
+def _erasures_of(transaction: Transaction, named: Named) -> list[int]:
     """Return the erasures that are not done and take what a hold would be on. Some of it has no
     names any more: it is known by digests."""
     if transaction.row(_ANY_LEFT) is None:
         return []
-    if subject.user_ref is not None:
-        named = Named.user(subject.user_ref)
-    else:
-        named = Named.reference(subject.reference or "")
     person, digests = persons.find(transaction, named), Digests.of(transaction)
     of_names = {named.digest(digests), *map(digests.of_user, person.user_refs)}
     of_names |= set(map(digests.of_reference, person.references))
@@ -98,18 +81,16 @@ def _erasures_of(transaction: Transaction, subject: Subject) -> list[int]:
     return sorted({number for (number,) in found})
 
 
-def end(which: int | Subject, *, actor: str, now_ms: int) -> Change[list[int]]:
-    """End a hold, or all that are on a person or a verification. The change returns those that
-    were in force and are not any more."""
+def end(number: int, *, actor: str, now_ms: int) -> Change[bool]:
+    """End a hold. The change returns whether it was in force."""
 
-    def end(transaction: Transaction) -> list[int]:
+    def end(transaction: Transaction) -> bool:
         transaction.lock([EVENTS])
-        ended = []
-        for number in _in_force(transaction, which, now_ms):
-            transaction.change(_END, id=number, ended_at_ms=now_ms, ended_by=actor)
-            write_down(transaction, actor, "end-hold", now_ms, f"hold {number}")
-            ended.append(number)
-        return ended
+        if transaction.row(_BY_ID, id=number, now_ms=now_ms) is None:
+            return False
+        transaction.change(_END, id=number, ended_at_ms=now_ms, ended_by=actor)
+        write_down(transaction, actor, "end-hold", now_ms, f"hold {number}")
+        return True
 
     return end
 
@@ -172,14 +153,14 @@ def _in_force_on(
     return found
 
 
-def held_subjects(
-    transaction: Transaction, subjects: Mapping[int, Subject], now_ms: int
+def held_references(
+    transaction: Transaction, references: Mapping[int, str], now_ms: int
 ) -> set[int]:
-    """Return the numbers of those of these persons and verifications that are held, as an event of
-    theirs would be."""
-    if not subjects or transaction.row(_ANY, now_ms=now_ms) is None:
+    """Return the numbers of those of these references that are held, as an event of theirs would
+    be."""
+    if not references or transaction.row(_ANY, now_ms=now_ms) is None:
         return set()
-    events = [_Event(each, of.user_ref, of.reference, None) for each, of in subjects.items()]
+    events = [_Event(number, None, each, None) for number, each in references.items()]
     return {number for number, _ in _held_among(transaction, events, now_ms)}
 
 
@@ -190,56 +171,6 @@ def on(
     users = _in_force_on(transaction, _IDS_OF_USERS, now_ms, user_refs)
     verifications = _in_force_on(transaction, _IDS_OF_REFERENCES, now_ms, names)
     return sorted(set(chain(*users.values(), *verifications.values())))
-
-
-def is_on_hold(now_ms: Any) -> Expression:
-    """Return the condition on Event that it is held, as `held` says, save that a session leads it
-    to no other event: for counts."""
-    plain = fn.COALESCE(Event.reference_key, Event.reference)
-    own, also = VerificationName.alias(), VerificationName.alias()
-    in_force = is_in_force(now_ms)
-    of_event = Hold.select(SQL("1")).where(in_force)
-    # By CROSS, SQLite begins with the few rows of the event's names, and not with all holds.
-    of_names = own.select(SQL("1")).join(also, JOIN.CROSS).switch(own).join(Hold, JOIN.CROSS)
-    of_names = of_names.where(
-        own.name == plain, also.verification == own.verification, Hold.reference == also.name
-    )
-    references, keys = _references_of_held(now_ms)
-    is_of_others = Event.reference.in_(references) | plain.in_(references) | plain.in_(keys)
-    return (
-        fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
-        | fn.EXISTS(of_event.where(Hold.reference == plain))
-        | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
-        | fn.EXISTS(of_names.where(in_force))
-        | Case(None, [(Event.user_ref.is_null(), is_of_others)], SQL("FALSE"))
-    )
-
-
-def _references_of_held(now_ms: Any) -> Sequence[Query]:
-    """Return the queries of the references, as they are spelt and in their one spelling, of events
-    whose persons are held. They are found once for all events that a statement looks at: thousands
-    may have the same reference."""
-    found: list[Query] = []
-    for name in ("reference", "reference_key"):
-        other = Event.alias()
-        column = getattr(other, name)
-        # By CROSS, SQLite begins with the holds; by COALESCE, it takes the events of each person.
-        query = Hold.select(column).join(other, JOIN.CROSS).where(Hold.user_ref == other.user_ref)
-        found.append(query.where(is_in_force(now_ms), fn.COALESCE(column, "") != ""))
-    return found
-
-
-def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> list[int]:
-    if isinstance(which, int):
-        return [number for (number,) in transaction.rows(_BY_ID, id=which, now_ms=now_ms)]
-    if which.user_ref is not None:
-        return on(transaction, [which.user_ref], [], now_ms)
-    return on(transaction, [], [which.reference or ""], now_ms)
-
-
-def as_stored(subject: Subject) -> Subject:
-    """Return whom or what somebody has named, a reference in its one spelling."""
-    return replace(subject, reference=subject.reference and plain_id(subject.reference))
 
 
 class _Related(NamedTuple):

@@ -14,7 +14,6 @@ from premblyd.features.keeping.tables import KeptFrom, Removal, Removed
 from premblyd.ground.times import DAY_MS
 from premblyd.queue import heartbeat
 from premblyd.queue.arrivals import COLUMNS, Known
-from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Hooks
 from premblyd.record import queries
 from premblyd.store.engine import BulkInsert, Database, Transaction
@@ -44,15 +43,14 @@ def _leave_out_persons(transaction: Transaction, known: Known) -> None:
         Names(event.row[_REFERENCE], event.row[_SESSION], event.names) for event in events.values()
     ]
     marks = {}
-    digests = Digests.of(transaction)
     ids = erased.find_erased(transaction, names)
-    for (key, event), found in zip(events.items(), ids, strict=True):
+    for key, found in zip(events, ids, strict=True):
         if found is not None:
             known.erased.add(key)
             if key in known.new:
                 values = erased.without_person(known.new[key].values)
                 known.new[key] = known.new[key].having(**values)
-                marks[key] = erased.mark(digests, found, event.row[_REFERENCE])
+                marks[key] = (found,)
     if marks:
         known.beside.append((erased.MARK_ERASED, marks))
 

@@ -4,17 +4,15 @@ outcome, times and counts stay."""
 
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from peewee import Field, Query, Tuple, fn
+from peewee import Field, Query, fn
 
 from premblyd.features.keeping import removing
-from premblyd.features.keeping.erased import MARK_ERASED, mark
+from premblyd.features.keeping.erased import MARK_ERASED
 from premblyd.features.keeping.tables import Hold
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
-from premblyd.queue.digests import Digests
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
 from premblyd.store.columns import Kept, emptied
@@ -22,26 +20,12 @@ from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts, State
 from premblyd.store.table import Table
-from premblyd.store.tables import Delivery, Event, OperatorAction, VerificationName
+from premblyd.store.tables import Delivery, OperatorAction, VerificationName
 
 SHORTEST_NAME = 4  # characters
-NOTES = 1000  # that are read at once
 
 
-_WORD = re.compile(r"\w+")
 ByTable = dict[str, list[int]]  # rows, by their numbers
-
-
-def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
-    """Return which rows of other tables are about these events."""
-    ids = sorted(event_ids)
-    deliveries = removing.deliveries_of(transaction, ids)
-
-    found: dict[str, set[int]] = {name: set() for name in _ABOUT}
-    for numbers, lookups in ((ids, _OF_EVENTS), (deliveries, _OF_DELIVERIES)):
-        for table, lookup in lookups:
-            found[table].update(row[0] for row in transaction.look_up(lookup, numbers))
-    return {"delivery": deliveries, **{table: sorted(rows) for table, rows in found.items()}}
 
 
 def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -63,15 +47,11 @@ def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> i
     return cancelled
 
 
-def erase_of_events(
-    transaction: Transaction, event_ids: Collection[int], erasure_id: int, digests: Digests
-) -> None:
+def erase_of_events(transaction: Transaction, event_ids: Collection[int], erasure_id: int) -> None:
     """Empty these events, which don't wait for anything, and all their rows in other tables."""
     ids = sorted(event_ids)
-    found = transaction.look_up(_REFERENCES, ids)
-    marks = [(number, *mark(digests, erasure_id, reference)) for number, reference in found]
     removing.empty_identities(transaction, ids, RemovedParts.ERASED)
-    transaction.write_many(MARK_ERASED, marks)
+    transaction.write_many(MARK_ERASED, [(number, erasure_id) for number in ids])
 
 
 class Names(NamedTuple):
@@ -102,8 +82,7 @@ def eventless(transaction: Transaction, names: Names) -> ByTable:
 
     return {
         **{table: found((lookup, spelt)) for table, lookup in _OF_NOTHING.items()},
-        "operator_action": _noted(transaction, names.all),
-        **{table: _explained(transaction, words, names.all) for table, words in _WORDS.items()},
+        **{table: _noted(transaction, notes, names.all) for table, notes in _NOTES.items()},
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
     }
@@ -124,43 +103,19 @@ def _spellings(reference: str) -> set[str]:
     return {reference, *spelt, *map(str.upper, spelt)}
 
 
-def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
-    """Return which operators' notes have one of these names as a word."""
-    found: list[int] = []
-    sought = _by_word(names)
-    after_ms, after_id = -1, 0
-    while rows := transaction.rows(_NOTES, after_ms=after_ms, after_id=after_id, limit=NOTES):
-        found += [number for _, number, note in rows if _has_name(note, sought)]
-        after_ms, after_id, _ = rows[-1]
-    return found
-
-
-def _explained(transaction: Transaction, words: Statement, names: Collection[str]) -> list[int]:
+def _noted(transaction: Transaction, notes: Statement, names: Collection[str]) -> list[int]:
     """Return which rows have one of these names as a word in what an operator wrote there."""
-    sought = _by_word(names)
-    return [number for number, text in transaction.rows(words) if _has_name(text, sought)]
-
-
-def _by_word(names: Collection[str]) -> Mapping[str, list[str]]:
-    """Return names by the longest word in each, which stands in a text wherever the name does: so a
-    note is not compared with each of thousands of names, while webhooks wait."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        found[max(_WORD.findall(name), key=len, default="")].append(name)
-    return found
-
-
-def _has_name(note: Any, sought: Mapping[str, list[str]]) -> bool:
-    if not isinstance(note, str):
-        return False
-    words = {"", *_WORD.findall(note)}
-    return any(names_in(name, note) for word in words for name in sought.get(word, ()))
+    return [
+        number
+        for number, text in transaction.rows(notes)
+        if isinstance(text, str) and any(names_in(name, text) for name in names)
+    ]
 
 
 def names_in(name: str, text: str) -> bool:
     """Return whether a name stands in a text by itself, and not as a part of a longer word. One of
     a few characters names nobody there: it may be a number of anything."""
-    if len(name) < SHORTEST_NAME:
+    if len(name) < SHORTEST_NAME or name not in text:
         return False
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
@@ -175,11 +130,6 @@ def _rows_emptied(table: type[Table], *kept: Kept) -> Lookup:
 
 
 _IDENTITY = (Kept.BODY, Kept.IDENTITY)
-_OF_DELIVERIES, _OF_EVENTS = (
-    [(each.model._meta.table_name, _ids(each.model, each)) for each in columns]
-    for columns in (removing.BY_DELIVERY, removing.BY_EVENT)
-)
-_ABOUT = [name for name, _ in (*_OF_DELIVERIES, *_OF_EVENTS)]
 # By COALESCE, SQLite finds them by their events, and does not read all that wait.
 _STATE = fn.COALESCE(Delivery.state, "")
 _IS_WAITING = _STATE.in_([State.PENDING, State.DEAD])  # a dead one waits for who mends it
@@ -202,7 +152,6 @@ _STOP = [
     for table in TABLES
     if table.stopped
 ]
-_REFERENCES = Lookup(Event.select(Event.id, Event.reference), Event.id)
 # Of features, by the names of their tables: by what rows about no event are found.
 _NAMING = {each._meta.table_name: getattr(each, each.named_by) for each in TABLES if each.named_by}
 _NOTED = {each._meta.table_name: getattr(each, each.noted_in) for each in TABLES if each.noted_in}
@@ -214,21 +163,16 @@ NAMES_OF_NOTHING = [
     Statement(each.model.select(each).where(each.model.event.is_null()))
     for each in _NAMING.values()
 ]
-_WORDS = {
-    table: Statement(each.model.select(each.model.id, each)) for table, each in _NOTED.items()
+_NOTES = {
+    "operator_action": Statement(
+        OperatorAction.select(OperatorAction.id, OperatorAction.note).where(
+            OperatorAction.note.is_null(False),
+            OperatorAction.event_id.is_null(),
+            OperatorAction.delivery_id.is_null(),
+        )
+    ),
+    **{table: Statement(each.model.select(each.model.id, each)) for table, each in _NOTED.items()},
 }
-_NOTES = Statement(
-    OperatorAction.select(OperatorAction.at_ms, OperatorAction.id, OperatorAction.note)
-    .where(
-        Tuple(OperatorAction.at_ms, OperatorAction.id)
-        > Tuple(param("after_ms"), param("after_id")),
-        OperatorAction.note.is_null(False),
-        OperatorAction.event_id.is_null(),
-        OperatorAction.delivery_id.is_null(),
-    )
-    .order_by(OperatorAction.at_ms, OperatorAction.id)
-    .limit(param("limit"))
-)
 _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
-from premblyd.features.keeping.tables import ErasedEvent
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.queue.digests import Digests
 from premblyd.queue.names import Spelt, known_as, look_up
@@ -63,7 +62,6 @@ class Person:
 
     named: Named
     event_ids: tuple[int, ...]  # with something of the person
-    erased_ids: tuple[int, ...]  # that were erased: known by a digest of their reference
     other_ids: tuple[int, ...]  # under one of the names too, and of another `user_ref`
     # Of `event_ids`, where a `user_ref` was named: what names nobody. One forged webhook that has
     # this `user_ref` beside a stranger's reference makes the stranger's events such.
@@ -109,7 +107,6 @@ class _Walk:
     def __init__(self, transaction: Transaction, named: Named) -> None:
         self._transaction = transaction
         self._named = named
-        self._digests = Digests.of(transaction)
         self._own: dict[int, _Row] = {}
         self._others: dict[int, _Row] = {}
         self._references: set[str] = set()
@@ -179,16 +176,12 @@ class _Walk:
     def _found(self) -> Person:
         others = {id_: row for id_, row in self._others.items() if id_ not in self._own}
         strange = self._known_as(name for row in others.values() for name in row.names)
-        erased = self._transaction.look_up(
-            _BY_ERASED_NAME, sorted(map(self._digests.of_reference, self._references))
-        )
         own, by_user = self._own.values(), self._named.by is FoundBy.USER_REF
         gone = {row.id for row in own if row.removed_parts == RemovedParts.ERASED}
         nameless = {row.id for row in own if by_user and row.user_ref is None}
         return Person(
             named=self._named,
             event_ids=tuple(sorted(self._own.keys() - gone)),
-            erased_ids=tuple(sorted(gone.union(id_ for (id_,) in erased))),
             other_ids=tuple(sorted(others)),
             nameless_ids=tuple(sorted(nameless - gone)),
             user_refs=frozenset(self._user_refs),
@@ -219,7 +212,6 @@ def _single(transaction: Transaction, named: Named) -> Person:
     return Person(
         named=named,
         event_ids=tuple(row.id for row in live),
-        erased_ids=tuple(row.id for row in rows if row not in live),
         other_ids=(),
         nameless_ids=(),
         user_refs=frozenset(row.user_ref for row in live if row.user_ref),
@@ -236,4 +228,3 @@ _BY_ID = Lookup(_ROWS, Event.id)
 _BY_USER = Lookup(_ROWS.clone(), Event.user_ref)
 _BY_SESSION = Lookup(_ROWS.clone(), Event.session_id)
 _BY_REFERENCE = Spelt.of(_ROWS.clone(), Event)
-_BY_ERASED_NAME = Lookup(ErasedEvent.select(ErasedEvent.event_id), ErasedEvent.name)

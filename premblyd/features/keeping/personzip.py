@@ -21,20 +21,19 @@ from tornado.template import Loader
 
 from premblyd import __version__
 from premblyd.features.keeping import persons, removing
-from premblyd.features.keeping.listing import ErasureRow
+from premblyd.features.keeping.listing import HoldRow
 from premblyd.features.keeping.persons import FoundBy, Named, Person
-from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, Hold
+from premblyd.features.keeping.tables import Hold
 from premblyd.ground import jsontext, privacy, times, words
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Kind, plain_id
-from premblyd.queue.digests import Digests
 from premblyd.record import operating, queries
 from premblyd.record.events import AttemptRow
 from premblyd.record.operating import Operator
 from premblyd.record.queries import Row, row_of
 from premblyd.store.columns import Seen
-from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
+from premblyd.store.engine import Database, Lookup, Transaction
 from premblyd.store.schema import TABLES
 from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event
@@ -76,11 +75,6 @@ class _Delivery(Row):
     """A delivery."""
 
 
-@row_of(Hold, Seen.LISTS)
-class _Hold(Row):
-    """A legal hold on the person, or on one of the verifications."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
     """Everything stored about a person, except what the events say."""
@@ -91,11 +85,9 @@ class Holdings:
     removed_parts: dict[int, str | None]  # of each of its events, when it was begun
     # Not in it: events under one of the names too that name somebody else, and those that name
     # nobody, under a name that somebody else has too.
-    others: int
-    doubtful_ids: tuple[int, ...]
+    other_ids: tuple[int, ...]
     nameless_ids: tuple[int, ...]  # in it: found by a reference or session of the person alone
     holds: list[Row]
-    erasures: list[ErasureRow]
     more: dict[str, list[Row]]  # of features: by one of the references, and about no event
 
     @property
@@ -144,10 +136,8 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
             f"Its events name {len(person.user_refs)} people (user_ref). Nothing was written,"
             " because nobody may get another person's data: export each by --user-ref."
         )
-    erasures = database.look(functools.partial(_erasures, named))
     doubtful = database.look(functools.partial(_doubtful, person))
-    ids = {*person.event_ids, *person.erased_ids} - doubtful
-    ids |= set(database.look(functools.partial(_erased, erasures)))
+    ids = set(person.event_ids) - doubtful
     users = person.user_refs | ({named.name} if named.by is FoundBy.USER_REF else set())
     places = (Hold.user_ref, users), (Hold.reference, person.references)
     found = Holdings(
@@ -155,29 +145,17 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
         name=name,
         made_at_ms=now_ms,
         removed_parts=database.look(functools.partial(_removed_parts, ids)),
-        others=len(person.other_ids),
-        doubtful_ids=tuple(sorted(doubtful)),
+        other_ids=tuple(sorted({*person.other_ids, *doubtful})),
         nameless_ids=tuple(id_ for id_ in person.nameless_ids if id_ not in doubtful),
-        holds=_rows(database, Hold, _Hold, *places),
-        erasures=_rows(database, Erasure, ErasureRow, (Erasure.id, erasures)),
+        holds=_rows(database, Hold, HoldRow, *places),
         more=_about_nothing(database, person),
     )
-    if not (found.removed_parts or found.holds or found.erasures):
+    if not (found.removed_parts or found.holds):
         raise NotFoundError("Nothing is stored under this name.")
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedExport:
-    """Shows that it is on record who takes a person's data out of the record: of the events
-    `event_ids`."""
-
-    event_ids: frozenset[int]
-
-
-def record_export(
-    database: Database, actor: str, event_ids: Sequence[int], about: str
-) -> RecordedExport:
+def record_export(database: Database, actor: str, event_ids: Sequence[int], about: str) -> None:
     """Record that the actor takes out what is held of a person: a row that names nobody, and behind
     it one for each event, so that each says who has seen it."""
     now_ms = database.now_ms()
@@ -185,16 +163,13 @@ def record_export(
     recorded = operator.record_events(EXPORT, event_ids, now_ms, RECORDED)
     for _ in operating.transact_all(database, recorded):
         pass
-    return RecordedExport(event_ids=frozenset(event_ids))
 
 
-def write(
-    out: BinaryIO, database: Database, held: Holdings, recorded: RecordedExport, made_by: str
-) -> None:
-    """Write what it is on record to be taken out. Raise ChangedMeanwhileError when something of it
-    was erased meanwhile: what is written is worth nothing then."""
+def write(out: BinaryIO, database: Database, held: Holdings, made_by: str) -> None:
+    """Write what is held, as `record_export` has recorded. Raise ChangedMeanwhileError when
+    something of it was erased meanwhile: what is written is worth nothing then."""
     stamp = time.gmtime(max(held.made_at_ms // 1000, 315_532_800))[:6]  # ZIP begins in 1980
-    ids = [number for number in held.event_ids if number in recorded.event_ids]
+    ids = held.event_ids
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
         def add(name: str, pieces: Iterable[bytes]) -> None:
@@ -258,9 +233,8 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "name": held.name,
         "withheld": list(WITHHELD),
         "nameless_ids": list(held.nameless_ids),
-        "not_included": {"others": held.others, "doubtful": len(held.doubtful_ids)},
+        "not_included": len(held.other_ids),
         "holds": held.holds,
-        "erasures": held.erasures,
         **held.more,
     }
 
@@ -401,19 +375,6 @@ def _doubtful(person: Person, transaction: Transaction) -> set[int]:
     }
 
 
-def _erasures(named: Named, transaction: Transaction) -> list[int]:
-    """Return what was erased under this name before."""
-    subject = named.digest(Digests.of(transaction))
-    return [number for (number,) in transaction.rows(_ERASURES, subject=subject)]
-
-
-def _erased(erasures: Collection[int], transaction: Transaction) -> list[int]:
-    """Return the events that these erasures emptied, as far as a digest of a reference tells."""
-    names = [name for (name,) in transaction.look_up(_ERASED_NAMES, sorted(erasures))]
-    found = transaction.look_up(_ERASED_EVENTS, sorted(names))
-    return [number for number, erasure_id in found if erasure_id in erasures]
-
-
 def _removed_parts(ids: Collection[int], transaction: Transaction) -> dict[int, str | None]:
     return dict(transaction.look_up(_REMOVED_PARTS, sorted(ids)))
 
@@ -423,12 +384,5 @@ _MORE = [
     for each in TABLES
     if each.exported_as
 ]
-_ERASURES = Statement(
-    Erasure.select(Erasure.id).where(Erasure.subject == param("subject")).order_by(Erasure.id)
-)
-_ERASED_NAMES = Lookup(ErasedName.select(ErasedName.name), ErasedName.erasure_id)
-_ERASED_EVENTS = Lookup(
-    ErasedEvent.select(ErasedEvent.event_id, ErasedEvent.erasure_id), ErasedEvent.name
-)
 _NAMES = Lookup(Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id)
 _REMOVED_PARTS = Lookup(Event.select(Event.id, Event.removed_parts), Event.id)

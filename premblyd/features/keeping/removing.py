@@ -18,9 +18,8 @@ from peewee import SQL, Field, Node, Query, fn
 from premblyd.feature import added
 from premblyd.features.keeping import holds
 from premblyd.features.keeping.erased import SENDERS, harmless
-from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, PutOff, Removed
+from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
 from premblyd.queue.names import GROUPS, Spelt, look_up
@@ -227,7 +226,7 @@ _OF_DELIVERIES = (
 _OF_EVENTS = (
     *itertools.chain.from_iterable(map(_ending, BY_EVENT)),
     *map(_letting_go, _to(Event, is_about=False)),
-    *map(_deleting, (PutOff.event_id, ErasedEvent.event_id, KeptFrom.event_id)),
+    *map(_deleting, (ErasedEvent.event_id, KeptFrom.event_id)),
     _deleting(Event.id),
 )
 
@@ -271,8 +270,8 @@ def remove_eventless(
     transaction.lock([EVENTS])
     found = [_Row(*row) for row in transaction.rows(_KINDS[kind].rows, after_id=after_id)]
     loose = {row.id: row for row in found if not row.is_about_event}
-    subjects = {row.id: Subject(reference=row.name) for row in loose.values() if row.name}
-    held = holds.held_subjects(transaction, subjects, now_ms)
+    references = {row.id: row.name for row in loose.values() if row.name}
+    held = holds.held_references(transaction, references, now_ms)
     free = [row for row in loose.values() if row.id not in held]
 
     def expired(period_ms: int | None) -> list[_Row]:

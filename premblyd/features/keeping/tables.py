@@ -74,14 +74,13 @@ class ErasedName(Table):
 
 
 class ErasedEvent(Table):
-    """An event that was erased, or stored so: the erasure, and a digest of its reference."""
+    """An event that was erased, or stored so, and the erasure."""
 
     kept = Kept.RECORD
     event_id = Number(PLAIN, unique=True)
     erasure_id = Number(PLAIN)
-    name = Text(DIGEST, kept=Kept.RECORD, null=True)
 
-    indexes = ("erasure (erasure_id)", "name (name) WHERE name IS NOT NULL")
+    indexes = ("erasure (erasure_id)",)
 
 
 class KeptFrom(Table):
@@ -100,7 +99,6 @@ class Removal(Table):
     removed = Text(PLAIN)  # the class: body, identity, record, rejections
     period_ms = Number(PLAIN)
     count = Number(PLAIN)
-    freed_bytes = Number(PLAIN)
 
     unique = ("day_ms, removed, period_ms",)
 
@@ -110,21 +108,9 @@ class Sweep(Table):
     always safe."""
 
     kept = Kept.PERMANENT
-    # The class; with " put off" behind it, of its walk through what was put off.
     removed = Text(PLAIN, unique=True)
     at_ms = Moment(PLAIN)
     row_id = Number(PLAIN)
-
-
-class PutOff(Table):
-    """An event with expired data that waited, ran or was on hold."""
-
-    kept = Kept.UNTIL_ENDED
-    event_id = Number(PLAIN)
-    removed = Text(PLAIN)
-
-    unique = ("event_id, removed",)
-    indexes = ("removed (removed, id)",)
 
 
 class GoneEvent(Table):
@@ -136,7 +122,7 @@ class GoneEvent(Table):
 
 
 class ErasureFile(Table):
-    """A file with erasures' lines, as a host's daemon has found it: see linefiles.py."""
+    """A file with erasures' lines, as a host's daemon has found it: see erasurelines.py."""
 
     kept = Kept.PERMANENT
     is_moved = False
@@ -155,7 +141,6 @@ TABLES = (
     KeptFrom,
     Removal,
     Sweep,
-    PutOff,
     GoneEvent,
     ErasureFile,
 )

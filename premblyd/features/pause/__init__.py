@@ -16,12 +16,4 @@ COMMANDS = (
         "Start a paused action's hooks again.",
     ),
 )
-OCCURRENCES = (
-    """
-action.paused             warning  action until?
-action.resumed            info     action
-""",
-)
-TROUBLES = (
-    ("paused", "a pause without an end has lasted a day, or its action is not configured any more"),
-)
+TROUBLES = (("paused", "a pause without an end has lasted a day"),)

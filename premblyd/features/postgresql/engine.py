@@ -3,7 +3,6 @@ connection to it. And what such a server must be, as `check` tells it before a s
 """
 
 import contextlib
-import os
 import random
 import time
 from collections.abc import Callable
@@ -33,7 +32,6 @@ from premblyd.ground.errors import (
     StoreUnavailableError,
     TableUnavailableError,
 )
-from premblyd.store.backend import Shell
 from premblyd.store.engine import Database, Inspection, Sizes, Transaction
 from premblyd.store.schema import is_made
 
@@ -177,13 +175,6 @@ class PostgresqlBackend:
     def beacon(self) -> PostgresqlBeacon:
         """Return what a daemon knows the others by."""
         return PostgresqlBeacon(self.server)
-
-    def shell(self) -> Shell:
-        options = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
-        environment = {"PGOPTIONS": options}
-        if self.server.password is not None:
-            environment["PGPASSWORD"] = self.server.password
-        return Shell("psql", "postgresql-client", [self.server.url], environment)
 
     def sizes(self) -> Sizes:
         try:

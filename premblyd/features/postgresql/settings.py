@@ -2,7 +2,6 @@
 
 import re
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ from pydantic import (
 
 from premblyd.config.keys import Section
 from premblyd.config.models import Config
-from premblyd.config.secrets import Secret, SecretPlaces, read_if_allowed, secret_places
+from premblyd.config.secrets import Secret, read_if_allowed, secret_places
 from premblyd.config.values import DurationMs, Model, Name, at_least, sqlite_path
 from premblyd.ground.databases import OnServer
 
@@ -128,13 +127,6 @@ def server(settings: Config) -> Server | None:
     return value.server if isinstance(value, PostgresqlDatabase) else None
 
 
-def named(document: Mapping[str, Any], _: SecretPlaces) -> Server | None:
-    """Return the same of a file that may have mistakes elsewhere."""
-    url = document["database"]
-    is_url = isinstance(url, str) and is_postgresql(url)
-    return Server(_server_url(url)) if is_url else None
-
-
 def typed(text: str) -> Server | None:
     """Return the server of `--database`. Raise ValueError for a password: every user sees it in the
     list of processes."""
@@ -164,4 +156,4 @@ HOSTS = Section(
 )
 SECTIONS = (HOSTS,)
 DATABASE_VALUES = (DatabaseValue,)
-ADDRESSES, NAMED_ADDRESSES, TYPED_ADDRESSES = (server,), (named,), (typed,)
+ADDRESSES, TYPED_ADDRESSES = (server,), (typed,)

@@ -222,7 +222,7 @@ def of_hosts(situation: Situation) -> Iterator[Family]:
     yield Family("premblyd_hosts_alive", told, alive)
 
 
-STATUS = (Part("hosts", _alive, _lines, nothing=[], is_first=True),)
+STATUS = (Part("hosts", _alive, _lines, nothing=[]),)
 FAMILIES = (of_hosts,)
 TROUBLES = (host,)
 NOT_LATE = (actions_waited_for,)

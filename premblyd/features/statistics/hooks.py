@@ -12,9 +12,9 @@ hold no personal data, and nobody can make them long.
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from peewee import EXCLUDED, fn
+from peewee import EXCLUDED
 
 from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.privacy import is_code
@@ -22,7 +22,6 @@ from premblyd.ground.times import HOUR_MS
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import Arrival, Hooks
 from premblyd.store.engine import Statement, Transaction, param
-from premblyd.store.tables import Delivery, Event
 
 OTHER = "other"
 _MAX_CODE = 4  # characters
@@ -82,8 +81,7 @@ def count(transaction: Transaction, arrivals: Iterable[Arrival]) -> None:
     """Count what arrived in a transaction: a statement for each group, and there are few."""
     counts: dict[EventGroup, list[int]] = {}
     for each in arrivals:
-        if each.webhook is None:
-            _count_matched(transaction, each.event_id)
+        if each.webhook is None:  # a delivery more for an event that is there
             continue
         columns = counts.setdefault(event_group(each.webhook), [0, 0, 0])
         columns[0] += each.is_new
@@ -103,17 +101,6 @@ def count_none(transaction: Transaction) -> None:
     transaction.write(_TAKE_BACK, **none)
 
 
-def _count_matched(transaction: Transaction, event_id: int | None) -> None:
-    """Take back that an event matched no action, if what it has got is its first delivery."""
-    if len(transaction.rows(_TWO_DELIVERIES, event_id=event_id)) > 1:
-        return
-    row = transaction.row(_EVENT, event_id=event_id)
-    if row is not None:
-        received_at_ms, name, code, outcome = row
-        group = _group(hour_of(received_at_ms), name, code, outcome)
-        transaction.write(_COUNT_MATCHED, **group._asdict())
-
-
 _COUNTS = ("events", "duplicates", "unmatched")
 _FIELDS = EventHour._meta.columns
 _KEY = [field for name, field in _FIELDS.items() if name not in _COUNTS]
@@ -126,29 +113,5 @@ _COUNT_EVENTS = Statement(
 _TAKE_BACK = Statement(
     EventHour.delete().where(*(field == param(field.column_name) for field in _KEY))
 )
-_TWO_DELIVERIES = Statement(
-    Delivery.select(Delivery.id).where(Delivery.event == param("event_id")).limit(2)
-)
-_EVENT = Statement(
-    Event.select(Event.received_at_ms, Event.type, Event.response_code, Event.outcome).where(
-        Event.id == param("event_id")
-    )
-)
-
-
-def _is_of_group(table: Any) -> list[Any]:
-    return [getattr(table, name) == param(name) for name in EventGroup._fields]
-
-
-_OTHER = EventHour.alias()
-_PART_WITH_UNMATCHED = _OTHER.select(fn.MIN(_OTHER.part)).where(
-    *_is_of_group(_OTHER), _OTHER.unmatched > 0
-)
-_COUNT_MATCHED = Statement(
-    EventHour.update(unmatched=EventHour.unmatched - 1).where(
-        *_is_of_group(EventHour), EventHour.part == _PART_WITH_UNMATCHED
-    )
-)
-
 
 HOOKS = (Hooks(arrived=count, prove=count_none),)

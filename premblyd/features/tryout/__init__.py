@@ -19,7 +19,7 @@ COMMANDS = (
         "try",
         "Run",
         "premblyd.features.tryout.cli",
-        "Run one hook once, for a payload or a test alert.",
+        "Run one hook once, for a payload.",
     ),
     Command(
         "rehearse",

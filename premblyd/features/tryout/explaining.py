@@ -1,25 +1,23 @@
-"""What would happen for a payload: for `premblyd explain` and the console. Nothing is started, sent
-or stored, and no secret is shown."""
+"""What would happen for a payload. Nothing is started, sent or stored, and no secret is shown."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.config.routing import Routing
-from premblyd.features.asking import answers
-from premblyd.features.asking.questions import CONFIRMED
-from premblyd.features.asking.settings import CONFIRM
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget
 from premblyd.ground.privacy import MASK, SECRET_VERDICT_FIELDS
 from premblyd.prembly import payload
-from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.prembly.payload import Webhook
+from premblyd.queue.hooks import of_features
 from premblyd.run import kinds
 from premblyd.run.invocation import NOT_STORED, Invocation, Preview, of_webhook
+
+CONFIRMED = "would be confirmed by asking Prembly first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +65,15 @@ def webhook_of(
     )
 
 
-def explain(
-    settings: Config, webhook: Webhook, paused: Mapping[str, str] = MappingProxyType({})
-) -> Explanation:
-    """Return what would happen for a webhook. `paused`: what there is to say of each action that is
-    paused now."""
+def explain(settings: Config, webhook: Webhook) -> Explanation:
+    """Return what would happen for a webhook."""
     endpoint = _endpoint(settings, webhook.endpoint)
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
     routing, budget = Routing(settings.actions), Budget()  # shared by all actions
     for action in settings.actions:
         if (why_not := routing.why_not(action, webhook, budget)) is None:
-            shown = _preview(action, webhook, endpoint)
-            if (note := paused.get(action.name)) is not None:
-                told = [f"{note}: its delivery waits until it is resumed", *shown.lines]
-                shown = Preview(facts={**shown.facts, "paused": note}, lines=told)
-            runs[action.name] = shown
+            runs[action.name] = _preview(action, webhook, endpoint)
         else:
             runs_not[action.name] = why_not
     verdict = {
@@ -93,40 +84,14 @@ def explain(
 
 
 def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
-    """Return what the hook would do, with what `confirm`, `once` and `order` say of that. Prembly
-    is not asked."""
-    is_confirmed, reference = CONFIRM.of(action) is not None, webhook.verdict.reference
-    once, order = value_of("once", action), value_of("order", action)
+    """Return what the hook would do, and what is asked before. Prembly is not asked."""
+    is_confirmed = value_of("confirm", action) is not None
     invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
     shown = kinds.preview(action.hook, invocation, endpoint)
-    facts, lines = dict(shown.facts), [*shown.lines]
-    if once is not None:
-        note = "runs each time: this event has no reference"
-        if reference:
-            note = "skipped if it has succeeded for another event of this reference and outcome"
-        facts |= {"once": once, "once_note": note}
-        lines.append(f"once: {note}")
-    if order is not None:
-        note = "does not wait: this event has no reference"
-        if reference:
-            end = "have succeeded" if order.then == "wait" else "have ended"
-            note = f"waits until the earlier ones for this reference {end}"
-        facts |= {"order": order.by, "order_note": note}
-        lines.append(f"order: {note}")
     if is_confirmed:
-        note = _confirmed(webhook.verdict)
-        facts, lines = {"confirm": note, **facts}, [note, *lines]
-    return Preview(facts=facts, lines=lines)
-
-
-def _confirmed(verdict: Verdict) -> str:
-    """Return how Prembly would be asked before."""
-    question = answers.question_about(verdict)
-    if question is None:
-        return f"would be dead at once: {answers.NOTHING_TO_ASK_BY}"
-    if question.reference is None:
-        return "would be confirmed by asking Prembly for the session"
-    return f"would be confirmed by asking Prembly for reference {question.reference}"
+        facts = {"confirm": CONFIRMED, **shown.facts}
+        return Preview(facts=facts, lines=[CONFIRMED, *shown.lines])
+    return shown
 
 
 def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:
@@ -135,7 +100,7 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
         webhook,
         action.name,
         NOT_STORED if value_of("once", action) and webhook.verdict.reference else None,
-        {CONFIRMED: ()} if is_confirmed else {},
+        dict.fromkeys(of_features("VOUCHED"), ()) if is_confirmed else {},
     )
 
 

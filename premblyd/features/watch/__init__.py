@@ -5,8 +5,7 @@ OCCURRENCES = (
 alert.sent                warning  alert kinds items
 alert.failed              error    alert kinds outcome exit_code http_status error
 alert.look_failed         error    cause
-checkin.sent              debug    signal
-checkin.not_sent          warning  signal http_status error
+checkin.not_sent          warning  http_status error
 checkin.withheld          warning  reason
 checkin.resumed           info
 checkin.failed            error    cause

@@ -1,31 +1,27 @@
-"""Counts of what has happened since the daemon started.
+"""Counts of what has happened since the daemon started, in the loop's thread.
 
 Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
-times as long. Each number is changed in one thread alone: those of commits in the writer's, all
-others in the loop's.
+times as long.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Any
 
 from premblyd.config.models import Config
 from premblyd.feature import Count, added
 from premblyd.prembly import events
-from premblyd.prembly.payload import CODES, Outcome
+from premblyd.prembly.payload import CODES
 from premblyd.queue.rejections import REASONS
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
 RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
-CHECKINS = ("sent", "not_sent", "withheld")
 ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
-# In seconds. Prembly waits 10 s for an answer; a commit takes milliseconds, a hook up to minutes.
+# In seconds. Prembly waits 10 s for an answer; a hook may run for minutes.
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-COMMIT_BOUNDS = ANSWER_BOUNDS[:-1]
 ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -63,11 +59,8 @@ class Counts:
             row.name: (row, Counter(dict.fromkeys(row.values, 0)))
             for row in added("__init__", "COUNTS")
         }
-        self.checkins: Counter[str] = Counter(dict.fromkeys(CHECKINS, 0))  # result
         self.answers = Histogram(ANSWER_BOUNDS)
-        self.commits = Histogram(COMMIT_BOUNDS)
         self.attempt_durations: dict[str, Histogram] = {}  # by action
-        self._codes = frozenset(CODES)
         self._kinds: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "webhook.received": self._received,
             "webhook.duplicate": self._duplicate,
@@ -77,29 +70,17 @@ class Counts:
             "webhook.failed": lambda told: self._count_webhook(told["endpoint"], "failed"),
             "attempt.finished": self._attempt,
             **{row.event: partial(self._count, row) for row, _ in self.of_features.values()},
-            "transaction.committed": lambda told: self.commits.observe(told["duration_s"]),
-            **{f"checkin.{result}": partial(self._checkin, result) for result in CHECKINS},
         }
 
     def configure(self, config: Config) -> None:
-        """Have a count for each endpoint and action of `config`, zero at first. Codes that the
-        configuration names are counted by themselves."""
-        named = {code for action in config.actions for code in action.response_codes}
-        self._codes = frozenset(CODES) | (named - {"*", "default", MISSING})
+        """Have a count for each endpoint and action of `config`, zero at first: of one that begins
+        with its first 1, nobody can tell the increase."""
         # Without a name: what was turned away before its endpoint was known, or had none.
         for name in ("", *(endpoint.name for endpoint in config.endpoints)):
             for ended in RESULTS:
                 self.webhooks[name, ended] += 0
-        # All of them are there from the start: of a count that begins with its first 1, nobody can
-        # tell the increase.
         for reason in REASONS:
             self.rejections[reason] += 0
-        # Of codes that only the configuration names there may be thousands.
-        for type_ in events.MEANINGS:
-            is_about_person = events.matches(events.ABOUT_VERIFICATION, type_)
-            outcomes = Outcome if is_about_person else (Outcome.UNKNOWN,)
-            for code, outcome in product((*CODES, MISSING, OTHER), outcomes):
-                self.events[type_, code, str(outcome)] += 0
         for action in config.actions:
             if action.name not in self.attempt_durations:  # of thousands, a reload changes few
                 self.attempt_durations[action.name] = Histogram(ATTEMPT_BOUNDS)
@@ -114,12 +95,12 @@ class Counts:
     def copy(self) -> "Counts":
         """Return the counts as they are now."""
         copied = Counts()
-        for name in ("webhooks", "events", "rejections", "attempts", "checkins"):
+        for name in ("webhooks", "events", "rejections", "attempts"):
             setattr(copied, name, Counter(getattr(self, name)))
         copied.of_features = {
             name: (row, Counter(counts)) for name, (row, counts) in self.of_features.items()
         }
-        copied.answers, copied.commits = self.answers.copy(), self.commits.copy()
+        copied.answers = self.answers.copy()
         copied.attempt_durations = {
             name: histogram.copy() for name, histogram in self.attempt_durations.items()
         }
@@ -128,9 +109,8 @@ class Counts:
     def _received(self, told: Mapping[str, Any]) -> None:
         self.webhooks[told["endpoint"], "received"] += 1
         self.answers.observe(told["duration_ms"] / 1000)
-        code = told["response_code"] or MISSING
-        if code not in self._codes and code is not MISSING:
-            code = OTHER  # a sender chose it: there may be any number of them
+        code = told["response_code"]  # a sender chose it: there may be any number of them
+        code = code if code in CODES else OTHER if code else MISSING
         kind = told["type"] if told["type"] in events.MEANINGS else OTHER
         self.events[kind, code, told["outcome"]] += 1
 
@@ -154,6 +134,3 @@ class Counts:
 
     def _count(self, row: Count, told: Mapping[str, Any]) -> None:
         self.of_features[row.name][1][tuple(told[field] for field in row.fields)] += 1
-
-    def _checkin(self, result: str, _: Mapping[str, Any]) -> None:
-        self.checkins[result] += 1

@@ -108,8 +108,7 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     )
     yield _counter(
         "premblyd_events",
-        "Events stored, by type, response code and outcome. Codes that neither Prembly documents"
-        " nor the configuration names are other.",
+        "Events stored, by type, response code and outcome. Other: Prembly does not document it.",
         counts.events,
         *("type", "response_code", "outcome"),
     )
@@ -120,17 +119,10 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
     for row, of_feature in counts.of_features.values():
         yield _counter(row.name, row.help, of_feature, *row.fields)
-    signals = "Signals to `checkin`: sent, not sent, or withheld."
-    yield _counter("premblyd_checkins", signals, counts.checkins, "result")
     yield _histogram(
         "premblyd_answer_duration_seconds",
         "From a webhook's complete head to its answer 200.",
         counts.answers,
-    )
-    yield _histogram(
-        "premblyd_commit_duration_seconds",
-        "How long transactions took, including the disk.",
-        counts.commits,
     )
     ran = "How long hooks ran, by action."
     yield _histogram("premblyd_attempt_duration_seconds", ran, counts.attempt_durations, "action")
@@ -141,28 +133,17 @@ def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator
     yield _gauge(
         "premblyd_build_info", "The version that runs; always 1.", build, "version", "python"
     )
-    reading = "Webhooks that are being read or stored."
-    yield _gauge("premblyd_requests_in_flight", reading, runtime.requests)
-    yield _gauge(
-        "premblyd_connections", "Open connections on the public listener.", runtime.connections
-    )
-    yield _gauge("premblyd_hooks_running", "Hooks that run now.", runtime.hooks)
     up = "Whether the last transaction was committed: 1, or 0."
     yield _gauge("premblyd_store_up", up, runtime.store_works)
-    for name, help_text, size in (
-        ("premblyd_database_bytes", "Size of the database file.", sizes.database_bytes),
-        ("premblyd_wal_bytes", "Size of its write-ahead log.", sizes.log_bytes),
-        ("premblyd_disk_free_bytes", "What is free on the database's disk.", sizes.free_bytes),
-    ):
-        if size is not None:
-            yield _gauge(name, help_text, size)
+    if sizes.free_bytes is not None:
+        free = "What is free on the database's disk."
+        yield _gauge("premblyd_disk_free_bytes", free, sizes.free_bytes)
     readable = "Whether the numbers below could be read from the database: 1, or 0."
     yield _gauge("premblyd_record_readable", readable, is_readable)
 
 
 def _metric(family: Family) -> Metric:
-    make = _counter if family.is_counter else _gauge
-    return make(family.name, family.help, family.values, *family.labels)
+    return _gauge(family.name, family.help, family.values, *family.labels)
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

@@ -4,14 +4,13 @@ service to which it sends heartbeats, which alerts people when they stop."""
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, model_validator
 
 from premblyd import record
-from premblyd.config.hooks import HttpHook, ProxyValue, WithHook
+from premblyd.config.hooks import HttpHook, ProxyValue, UrlValue, WithHook
 from premblyd.config.keys import Section, used_twice
-from premblyd.config.secrets import Secret, shaped
 from premblyd.config.values import (
     DISK_PERCENT,
     DurationMs,
@@ -24,9 +23,6 @@ from premblyd.config.values import (
 from premblyd.feature import added
 
 MINUTE_MS = 60_000
-# What is appended behind a # would not be sent: /fail would be a heartbeat.
-_URL = r"https?://[^\s#]+"
-_URL_WORDS = "should be a URL that starts with http:// or https://, and has no #"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +32,6 @@ class Trigger:
     kind: str
     silent_ms: int = 0  # of `silent`
     percent: int = DISK_PERCENT  # of `disk`
-
-    def __str__(self) -> str:
-        match self.kind:
-            case "silent":
-                return f"silent: {duration_text(self.silent_ms)}"
-            case "disk":
-                return f"disk: {self.percent}%"
-            case _:
-                return self.kind
 
 
 def kinds() -> dict[str, str]:
@@ -91,12 +78,10 @@ class Alert(WithHook):
 
 class Checkin(Model):
     """A service that expects a heartbeat each `every`. The URL is a secret: whoever knows it can
-    send heartbeats for a dead daemon. `signals`: the service that defines the suffixes of the URL's
-    path."""
+    send heartbeats for a dead daemon."""
 
-    url: Annotated[Secret, shaped(_URL, _URL_WORDS)]
+    url: UrlValue
     every_ms: Annotated[DurationMs, at_least(2000)] = Field(60_000, alias="every")
-    signals: Literal["healthchecks", "none"] = "healthchecks"
     ca_file: Path | None = None
     proxy: ProxyValue | None = None
 

@@ -1,11 +1,9 @@
-"""What `status` and `check` say about alerts and check-ins."""
+"""What `status` and `check` say about alerts."""
 
 from collections.abc import Iterator
 
 from premblyd.config.hooks import lacks_program
-from premblyd.config.models import Config
-from premblyd.config.values import duration_text
-from premblyd.features.watch.settings import ALERTS, CHECKIN
+from premblyd.features.watch.settings import ALERTS
 from premblyd.features.watch.tables import Alert
 from premblyd.record import queries
 from premblyd.record.told import Checked, Item, Situation, trouble
@@ -25,19 +23,10 @@ def alert(situation: Situation) -> Iterator[Item]:
         printed = f" It printed: {' '.join(output.split())}" if output else ""
         yield Item(
             text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
-            remedy="Nobody was notified. Fix its hook, and check that it works.",
-            command=f"sudo premblyd try --alert {name}",
+            remedy="Nobody was notified. Fix its hook: it runs again until it works.",
+            command="sudo journalctl -u premblyd -n 50",
             about=name,
         )
-
-
-def promises(settings: Config) -> Iterator[str]:
-    """Yield what each alert is for, and how often it is repeated."""
-    for alert in ALERTS.of(settings):
-        triggers = ", ".join(map(str, alert.on))
-        yield f"Alert {alert.name}: {triggers}; repeated at most every {alert.every}."
-    if (checkin := CHECKIN.of(settings)) is not None:
-        yield f"Sends a check-in every {duration_text(checkin.every_ms)}."
 
 
 def warnings(checked: Checked) -> Iterator[str]:
@@ -46,6 +35,5 @@ def warnings(checked: Checked) -> Iterator[str]:
         yield from lacks_program(f"alert {alert.name}", alert.hook)
 
 
-PROMISES = (promises,)
 WARNINGS = (warnings,)
 TROUBLES = (alert,)

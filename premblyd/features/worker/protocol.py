@@ -34,8 +34,6 @@ class AnswerKind(StrEnum):
     OK = "ok"
     RETRY = "retry"
     DEAD = "dead"
-    BUSY = "busy"  # it still works: its time begins anew
-    ABORT = "abort"  # it wants no more lines until it is restarted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

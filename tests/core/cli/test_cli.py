@@ -61,12 +61,11 @@ subprocess.run(["sh", "-c", "ulimit -c"], check=True)
     assert done.stdout.splitlines()[-1] == "0"
 
 
-def test_a_wrong_use_ends_with_2_and_a_misspelt_command_is_told_what_it_is_like() -> None:
+def test_a_wrong_use_ends_with_2() -> None:
     for arguments, words in (
         (["events", "--outcome", "good"], "Error: "),
         (["fly"], "No such command 'fly'.\n"),
-        (["erase"], "No such command 'erase'. Did you mean 'person erase'?\n"),
-        (["person", "hodl"], "Did you mean 'person hold'?\n"),
+        (["person", "hodl"], "No such command 'hodl'.\n"),
     ):
         done = run(*arguments)
         assert (done.code, done.out, words in done.err) == (2, "", True), done.err
@@ -166,7 +165,6 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
 @pytest.mark.process
 @pytest.mark.promise
 def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
-    """It shows a forgery, a replay, a duplicate, and what never came."""
     program = str(Path(sys.executable).with_name("premblyd"))  # not on this PATH
     environ = os.environ | {"PATH": "/usr/bin:/bin"}
     shown = ""
@@ -181,26 +179,13 @@ def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path
                 break
         for line in process.stdout:  # the commands to try, as they can be pasted
             assert line.startswith(f"  {program} ")
-            if "--state dead" in line:
+            if line.endswith(" deliveries\n"):
                 break
         assert run("send", "--sample", "pending", "--config", config).code == 0
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert not config.parent.exists()
-    before, replay, after = shown.partition("premblyd replay --dead")
-    assert re.search(r'the first one again +200 .*"duplicate":true', before)
-    assert re.search(r"a wrong signature +401", before)
-    assert re.search(r'forged, rightly signed +200 .*"duplicate":false', before)
-    assert before.count("connection refused") == 2
-    assert re.search(r"activate-customer +dead +2 +connection refused", before)
-    contradicted = "Prembly's answer says outcome not_verified, the event verified"
-    assert re.search(rf"activate-customer +dead +1 +{contradicted}", before)
-    assert replay
-    assert "Queued 2 deliveries." in after
-    fared = re.findall(r"activate-customer +(\w+) +(\d)", after)
-    assert fared == [("succeeded", "3"), ("succeeded", "3"), ("dead", "1")]
-    assert "The CRM got 2 customers." in after
-    assert "Stored missed webhooks: 1 event." in after
-    assert "Now the CRM has 3 customers." in after
-    assert re.search(r"prembly\.status +00 +verified +sample-retried-0001", after)
-    assert re.search(r"127\.0\.0\.1 +wrong signature", after)
+    assert re.search(r'the first one again +200 .*"duplicate":true', shown)
+    assert re.search(r"a wrong signature +401", shown)
+    assert re.findall(r"activate-customer +(\w+) +(\d)", shown) == [("succeeded", "1")] * 2
+    assert re.search(r"127\.0\.0\.1 +wrong signature", shown)

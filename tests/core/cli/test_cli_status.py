@@ -2,22 +2,17 @@
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
-from premblyd.ground.times import DAY_MS, now_ms
+from premblyd.ground.times import DAY_MS
 from tests.support.commands import recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, locked
-from tests.support.forking import Forked
-from tests.support.rows import for_each
-from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
 
@@ -54,12 +49,9 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     assert (done.code, done.err) == (2, ""), "no daemon runs: that is critical"
     lines, text = done.out.splitlines(), " ".join(done.out.split())
     assert f"!! No daemon runs on {recorded_in(config)}: webhooks are not answered." in text
-    assert "`premblyd replay --dead --action activate-customer`" in done.out
+    assert "`premblyd replay --dead --action activate-customer`" in text
     assert "    premblyd deliveries --state dead --action activate-customer" in lines
-    assert text.count("keeps failing") == 1, "one cause is one line"
-    # systemd does not start the daemon of this configuration.
-    assert lines.count("    Start it. If it does not start: `premblyd check`.") == 1
-    assert lines.count("    premblyd serve") == 1
+    assert lines.count("    sudo premblyd check") == 1
 
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
@@ -83,21 +75,14 @@ def kinds_of(status: Any) -> list[str]:
     return [item["kind"] for item in status["attention"] if item["kind"] != "host"]
 
 
-def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
-    store.add(received_at_ms=now_ms(), response_code="07", token="premblyd-send-1")
-    done = run("status", "--database", store.place)
-    notice = "1 event matched no action (code 07). Nothing to do.\n"
-    assert (done.code, done.out) == (0, f"Nothing needs attention.\n{notice}")
-
-
 @pytest.mark.process
 @pytest.mark.promise
 def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, ""), done.out
     first, *_, last = done.out.splitlines()
-    assert f"(pid {daemon.process.pid}) has been running since " in first
-    assert f" UTC; it listens on {daemon.address}." in first
+    assert f"(pid {daemon.process.pid}) runs since " in first
+    assert f" UTC, on {daemon.address}." in first
     assert last == "Nothing needs attention."
 
 
@@ -142,14 +127,6 @@ def test_status_tells_a_daemon_that_hangs(
     assert "it does not answer its health check" in item["text"]
 
 
-def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> None:
-    config.write_text(config.read_text().replace('"endpoints"', '"endpiont"'))
-    done = run("status", "--config", config)
-    note = f"note: {config} has 2 problems: `premblyd check` lists them.\n"
-    assert (done.code, done.err) == (2, note)
-    assert "keeps failing" in " ".join(done.out.split())
-
-
 def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
     done = run("stats", "--config", config)
     assert (done.code, done.err) == (0, "")
@@ -162,64 +139,10 @@ def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
 
 def test_stats_have_every_count_for_programs(config: Path) -> None:
     stats = shown(config, "stats", "--since", "30d")
-    names = "since_ms until_ms each_ms by_outcome by_response_code by_type rejections actions"
+    names = "since_ms until_ms by_outcome by_response_code by_type rejections actions"
     assert list(stats) == names.split()
     for name in ("by_outcome", "by_response_code", "by_type"):
         assert sum(each["events"] for each in stats[name]) == count(config)
-        assert list(stats[name][0]) == "from_ms name events duplicates unmatched".split()
+        assert list(stats[name][0]) == "name events duplicates unmatched".split()
     first = stats["actions"][0]
     assert (first["action"], first["attempts"]) == ("activate-customer", {"failed": 11})
-
-
-@contextmanager
-def following(config: Path, *options: object) -> Iterator[tuple[Forked, IO[bytes]]]:
-    arguments = ("events", "--follow", *options, "--config", config)
-    with Forked(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            yield process, process.stdout
-        finally:
-            process.kill()
-
-
-@pytest.mark.process
-def test_events_are_followed_as_they_come_and_only_the_chosen_ones(daemon: Premblyd) -> None:
-    for number in (20, 21):
-        send(daemon, number, code=7)
-    chosen = ("--json", "--code", "07", "--limit", 1)
-    with following(daemon.config, *chosen) as (process, out):
-        assert json.loads(out.readline())["reference"] == "ref-21"
-        for number, code in ((22, 0), (23, 7)):
-            send(daemon, number, code)
-        assert json.loads(out.readline())["reference"] == "ref-23"
-        process.send_signal(signal.SIGINT)
-        assert (out.read(), process.stderr and process.stderr.read()) == (b"", b"")
-        assert process.wait() == 0
-
-
-@pytest.mark.process
-@for_each("is_busy", [False, True])
-def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool) -> None:
-    with following(daemon.config) as (process, out):
-        out.readline()
-        out.close()
-        if is_busy:
-            send(daemon, 30)
-        assert process.wait() == 0
-        assert process.stderr
-        assert process.stderr.read() == b""
-
-
-def test_following_has_no_end(config: Path) -> None:
-    done = run("events", "--follow", "--until", "1h", "--config", config)
-    assert done.code == 2
-    assert "--follow never ends: leave out --until." in done.err
-
-
-@pytest.mark.process
-def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
-    with following(daemon.config, "--code", "01") as (process, out):
-        assert daemon.stop() == 0
-        daemon.start()
-        send(daemon, 40, code=1)
-        assert b"ref-40" in out.readline(), process.stderr and process.stderr.read()

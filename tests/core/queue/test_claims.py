@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.postgresql.transaction import PostgresqlTransaction
-from premblyd.features.turns.once import lock_name
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.turns.once import lock_name, once_key
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Room
@@ -124,18 +123,6 @@ def test_what_has_succeeded_of_one_action_and_much_that_waits_of_another_cost_a_
     assert claims < 10
     states = dict(store.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
     assert states == {"succeeded": 300, "skipped": 300, "running": 4, "pending": 296}
-
-
-def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_for_it(
-    store: Store,
-) -> None:
-    store.add("closed")
-    action = Claimable(slots=4, lease_ms=LEASE_MS, digest="")
-    load = Room(limit=9, closed={"closed"})
-    claimed = store.wait(store.queue.claim({"closed": action}, load, NOW_MS))
-    assert (claimed.jobs, claimed.next_due_ms, claimed.has_more) == ([], None, False)
-    assert store.rows("SELECT count(*) FROM attempt") == [(0,)]
-    assert len(claim(store, {"closed": action}).jobs) == 1
 
 
 class Configuration(UserDict[str, Claimable]):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.confirm import write_down
-from premblyd.features.asking.questions import Confirmed
+from premblyd.features.asking.hooks import Confirmed
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.end import CRASHED
@@ -323,21 +323,3 @@ def test_what_waits_for_its_commit_goes_by_the_clock_it_was_made_by(
     due = "SELECT DISTINCT due_at_ms FROM delivery WHERE action = ?"
     assert store.rows(due, "crm") == [(later_ms + 1000,)]
     assert store.rows(due, "mail") == [(later_ms,)]
-
-
-def test_only_the_leases_of_what_runs_here_are_renewed(store: Store) -> None:
-    for number in range(4):
-        store.add("crm", body=b"%d" % number)
-    other = store.beside("other:1:boot")
-    mine = claim(store, limit=3, crm=9).jobs
-    [theirs] = claim(other, limit=1, crm=9).jobs
-    finish(store, mine[0], FAILED, retry_at_ms=NOW_MS + 5)
-    every = [job.delivery_id for job in [*mine, theirs]]
-    before = dict(store.rows("SELECT id, due_at_ms FROM delivery"))
-    assert store.wait(store.queue.renew(every, LEASE_MS, NOW_MS + 30)) == 2
-    after = dict(store.rows("SELECT id, due_at_ms FROM delivery"))
-    renewed = {job.delivery_id: NOW_MS + 30 + LEASE_MS for job in mine[1:]}
-    assert after == before | renewed
-    # Taken over by another, after which the first one's report and its renewal change nothing.
-    store.by_hand("UPDATE attempt SET worker = 'other:1:boot' WHERE delivery_id = ?", every[1])
-    assert store.wait(store.queue.renew(every, LEASE_MS, NOW_MS + 60)) == 1

@@ -131,21 +131,6 @@ def test_what_the_machine_lacks_for_hooks_is_told_until_they_can_start(
     assert kinds(record, NOW_MS + LACKING_MS + 1) == []
 
 
-def test_what_waits_for_a_halted_action_is_told_once_and_why(
-    store: Store, record: Database
-) -> None:
-    at_work = host(store, "a", "crm", "mail")
-    add_many(store, 2, "crm", "mail")
-    columns = "worker, action, since_ms, reason"
-    store.by_hand(f"INSERT INTO halt ({columns}) VALUES ('a:1:boot', 'crm', {NOW_MS}, 'ended')")
-    told = [(item.kind, item.target.action) for item in found(record, NOW_MS + LATE_MS + 1)]
-    assert told == [("late", "mail"), ("halted", "crm")]
-    store.by_hand("UPDATE halt SET reason = 'aborted'")
-    assert "systemctl reload premblyd" in found(record)[-1].remedy
-    store.wait(at_work.leave(NOW_MS))
-    assert "halted" not in kinds(record, NOW_MS + LATE_MS + 1)
-
-
 def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     store: Store, record: Database
 ) -> None:
@@ -182,19 +167,6 @@ def test_events_without_an_action_are_told_and_those_that_were_left_out_on_purpo
     [item, _] = found(record)
     assert (item.kind, item.target.code) == ("unmatched", "missing")
     assert item.command == "premblyd events --since 24h --code missing"
-
-
-def test_what_premblyd_send_sent_to_try_it_needs_nobody_though_no_action_is_for_it(
-    store: Store, record: Database
-) -> None:
-    store.add(body=b"1", token="premblyd-send-1")
-    store.add("crm", body=b"2", token="premblyd-send-2")
-    for none in (settings(actions=()), None):
-        [item] = found(record, settings=none)
-        assert (item.kind, item.severity, item.count) == ("unmatched", Severity.NOTICE, 1)
-    store.add(body=b"3", token="of-prembly")
-    [item] = found(record, settings=settings(actions=()))
-    assert (item.severity, item.count) == (Severity.WARNING, 2)
 
 
 def test_a_code_that_is_not_documented_is_new_once_and_not_shown_if_it_may_be_personal(

@@ -111,29 +111,6 @@ async def test_concurrency_is_bounded_by_action_by_hosts_and_in_all(place: Datab
         await at.until(lambda: at.dispatcher.running == 0)
 
 
-async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(
-    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "RENEW_EVERY_S", 0)
-    async with Dispatching(place, action("line", worker=["x"]), action("other")) as at:
-        at.shell.hold("line")
-        at.shell.hold("other")
-        await at.add("line", "other")
-        await at.until(lambda: at.shell.running["all"] == 2)
-        ends = dict(rows(at.place, "SELECT action, due_at_ms FROM delivery"))
-        least_ms = at.clock.now_ms() + at.actions[1].hook.timeout_ms + 30_000
-        assert ends["other"] > least_ms, "time for the kill, and for storing the result"
-
-        def renewed() -> bool:
-            now = dict(rows(at.place, "SELECT action, due_at_ms FROM delivery"))
-            assert now["other"] == ends["other"]
-            return bool(now["line"] > ends["line"])
-
-        at.dispatcher.wake()
-        await at.until(renewed)
-        assert at.states() == {"running": 2}
-
-
 async def test_a_failing_hook_is_tried_again_until_it_is_dead(
     place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

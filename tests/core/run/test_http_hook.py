@@ -372,7 +372,8 @@ def test_out_of_descriptors_no_host_is_called_unreachable(monkeypatch: pytest.Mo
         if len(asked) == 2:
             raise LackError("file descriptors")
 
-    monkeypatch.setattr(starting, "PATIENCE_S", -1)
+    monkeypatch.setattr(starting, "MOST_TRIES", 1)
+    monkeypatch.setattr(starting, "PAUSE_S", 0)
     monkeypatch.setattr(http, "require_descriptor", lack_the_second_time)
     result = run("http://127.0.0.1:9/")
     assert (result.outcome, result.error) == ("interrupted", "the machine lacks file descriptors")

@@ -21,7 +21,6 @@ from premblyd.run.shell import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.jobs import hook, invocation
-from tests.support.logs import logged
 from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.process
@@ -68,24 +67,25 @@ def run_through(shortage: Shortage, runner: ShellRunner, **keys: Any) -> Result:
         (threading.Thread, "start", RuntimeError("can't start new thread")),
         (os, "memfd_create", MemoryError()),
         (os, "pipe", OSError(errno.ENFILE, "")),
+        (os, "pidfd_open", OSError(errno.EMFILE, "")),
     ],
 )
 def test_a_hook_that_can_not_start_now_starts_once_and_later(
     where: object, name: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(ShellRunner(Children())) as runner, logged() as lines:
+    monkeypatch.setattr(starting, "PAUSE_S", 0.01)
+    with closing(ShellRunner(Children())) as runner:
         shortage = Shortage(error)
         monkeypatch.setattr(where, name, shortage.unless_short(getattr(where, name)))
         result = run_through(shortage, runner, shell=f"cat >>{tmp_path}/ran; echo >>{tmp_path}/ran")
     assert (result.outcome, result.exit_code) == ("succeeded", 0)
     assert (tmp_path / "ran").read_text() == "the body\n"
-    assert [(line["event"], line["part"]) for line in lines] == [("daemon.waits", "hooks")]
 
 
 def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(starting, "PAUSE_S", 0.01)
     shortage = Shortage(RuntimeError("can't start new thread"))
 
     async def main(runner: ShellRunner) -> list[Result]:
@@ -109,16 +109,6 @@ def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
         ("interrupted", "the machine lacks threads", starting.AGAIN_S)
     }
     assert (tmp_path / "ran").read_text() == "1\n"
-
-
-def test_a_hook_is_watched_also_without_a_descriptor_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shortage = Shortage(OSError(errno.EMFILE, ""))
-    monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
-    with closing(ShellRunner(Children())) as runner:
-        about = hook(shell="exec >&-; sleep 0.2; exit 4"), invocation()
-        assert asyncio.run(runner.run(*about)).exit_code == 4
 
 
 @contextmanager
@@ -147,7 +137,7 @@ def test_out_of_descriptors_everything_waits_and_then_goes_on(tmp_path: Path) ->
                 target=lambda: answers.append(daemon.send(BODY, token="waits").status)
             )
             client.start()
-            parts = {"hooks", "sweep", "connections"}
+            parts = {"sweep", "connections"}
             wait_until(lambda: {line["part"] for line in daemon.log("daemon.waits")} >= parts)
             time.sleep(1)  # a busy loop would fill the log now
             assert daemon.process.poll() is None

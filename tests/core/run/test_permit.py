@@ -1,6 +1,7 @@
 """Hooks whose delivery another host may have taken over meanwhile: not started, or ended."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -98,19 +99,19 @@ def test_a_hook_starts_only_by_a_claim_that_is_proved(
 def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    claim, candidates = FakeClaim(False), process._candidates
+    claim, which = FakeClaim(False), shutil.which
     claim._is_sure = True
 
-    def late(*about: Any) -> list[str]:
-        """The last that is done before it: a list of the places where the program may be."""
+    def late(*about: Any, **more: Any) -> str | None:
+        """The last that is done before it: to look where the program is."""
         claim._is_sure = False
-        return candidates(*about)
+        return str(which(*about, **more))
 
-    monkeypatch.setattr(process, "_candidates", late)
+    monkeypatch.setattr(process.shutil, "which", late)  # type: ignore[attr-defined]
 
     async def main() -> Result:
         with closing(ShellRunner(Children())) as runner:
-            touch = hook(shell=f"touch {tmp_path}/ran")
+            touch = hook(command=["touch", f"{tmp_path}/ran"])
             return await runner.run(touch, invocation(permit=Permit(claim)))
 
     assert end(asyncio.run(main())) == ("interrupted", NOT_OURS)

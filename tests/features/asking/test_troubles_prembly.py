@@ -1,5 +1,7 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
+import pytest
+
 from premblyd.features.asking.listing import DISMISSED
 from premblyd.features.asking.shown import UNREACHABLE_MS
 from premblyd.ground.times import DAY_MS
@@ -15,6 +17,13 @@ ABOUT = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, event_id)
     VALUES (?, 'confirm', ?, 1, ?)"""
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
     finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
+
+
+@pytest.fixture(name="record")
+def read_record(store: Store, database: Database) -> Database:
+    """A record with an event and its delivery; others here have one to reconcile."""
+    store.add("crm")
+    return database
 
 
 def found(record: Database) -> list[Item]:
@@ -91,21 +100,6 @@ def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("prembly", Severity.WARNING, 3)
     store.by_hand(ASKED, NOW_MS, "confirm", "confirmed")
-    assert found(record) == []
-
-
-def test_that_all_questions_wait_is_told_with_the_time_until_when(
-    store: Store, record: Database
-) -> None:
-    waiting = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, wait_until_ms)
-        VALUES (?, 'confirm', 'unavailable', 1, ?)"""
-    store.by_hand(waiting, NOW_MS - 2, NOW_MS + 10_000)
-    assert found(record) == []
-    store.by_hand(waiting, NOW_MS - 1, NOW_MS + 3_600_000)
-    [item] = found(record)
-    assert (item.kind, item.severity) == ("prembly", Severity.WARNING)
-    assert "All questions wait until 2023-11-14 23:13:20 UTC" in item.text
-    store.by_hand(ASKED, NOW_MS, "pending", "unsettled")
     assert found(record) == []
 
 

@@ -32,7 +32,7 @@ from tests.support.users import NOBODY
 
 pytestmark = pytest.mark.sqlite
 DIGEST = "0" * 16
-FOLDERS = "SELECT folder, copied_at_ms IS NOT NULL, file, error FROM backup_folder"
+FOLDERS = "SELECT folder, copied_at_ms IS NOT NULL, error FROM backup_folder"
 DYING = """
 import importlib, os, signal
 from premblyd.features.backup import copying
@@ -83,12 +83,12 @@ def test_a_copy_holds_all_of_the_record_and_needs_no_other_file(config: Path, th
         name = CopyName(record_id, newest, 1, digest_of(file.fileno()))
     assert copies_in(there) == [name]
     about = {"file": str(name), "file_bytes": copy.stat().st_size, "deleted": []}
-    assert made == {"folder": str(there), "copied_at_ms": made["copied_at_ms"], **about}
+    assert made == {"folder": str(there), **about}
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert dump(copy) == dump(file_of(config))
     assert names_in(there) == [copy.name]
     assert copy.read_bytes()[18:20] == b"\1\1", "no WAL"
-    assert rows(file_of(config), FOLDERS) == [(str(there), 1, copy.name, None)]
+    assert rows(file_of(config), FOLDERS) == [(str(there), 1, None)]
     told = json_of(config, "record", "backup", there, "--forget")
     assert told == {"folder": str(there), "forgotten": True}
     assert rows(file_of(config), FOLDERS) == []
@@ -226,7 +226,7 @@ def test_a_folder_of_no_use_is_said_and_noted(config: Path, there: Path, tmp_pat
     fails(config, there, 75, "could not be made", before=LIMITED)
     json_of(config, "record", "backup", there)
     [row] = [row for row in rows(file_of(config), FOLDERS) if row[0] == str(there)]
-    assert (row[1], row[3]) == (1, None)
+    assert (row[1], row[2]) == (1, None)
 
 
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
@@ -297,5 +297,5 @@ def test_a_folder_of_copies_gets_and_keeps_lines_of_erasures(config: Path, there
     done = run("record", "backup", there, "--config", config)
     assert (done.code, erasurelines.NAME in done.err) == (1, True)
     assert not (there.parent / "elsewhere").exists()
-    [(_, copied, _, error)] = rows(file_of(config), FOLDERS)
+    [(_, copied, error)] = rows(file_of(config), FOLDERS)
     assert (copied, error) == (1, done.err.strip())

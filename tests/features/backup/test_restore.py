@@ -94,7 +94,7 @@ def test_the_record_is_that_of_the_copy_and_the_old_file_is_kept(config: Path, t
     assert rows(config, "SELECT count(*) FROM event WHERE detail = 'since'") == [(0,)]
     assert rows(config, "SELECT count(*) FROM event") == [(before,)]
     [kept] = put_aside(database)
-    assert (told["copy"], told["is_proven"], told["kept"]) == (str(copy), True, str(kept))
+    assert (told["copy"], told["kept"]) == (str(copy), str(kept))
     assert is_plain(database) is is_plain(kept)
     assert database.stat().st_mode & 0o777 == MODE
     left = {database.name, kept.name, f"{database.name}.lock"}
@@ -104,7 +104,7 @@ def test_the_record_is_that_of_the_copy_and_the_old_file_is_kept(config: Path, t
 @pytest.mark.parametrize("known_by", ["database", "own file", "folder"])
 def test_who_was_erased_since_does_not_come_back(plain: Path, there: Path, known_by: str) -> None:
     copy, database = copied(plain, there), plain.with_name("premblyd.db")
-    assert restore(plain, there)["erased_again"] == {"erasures": 0, "events": 0, "names": 0}
+    assert restore(plain, there)["erased_again"] == {"erasures": 0, "events": 0}
     erase(plain, 2)
     remember(plain, there)
     for name, file in {"own file": own_file(database), "folder": there / NAME}.items():
@@ -176,7 +176,7 @@ def test_a_copy_may_be_older_than_the_encryption_or_the_key(plain: Path, there: 
     assert key.read_text() == OTHER_KEY
     plain.write_text(settings)
     put(prepared_file(), database)
-    assert "is encrypted, or is no SQLite database" in refused(plain, copy)
+    assert "an encrypted copy can't be put in" in refused(plain, copy)
 
 
 def test_what_is_cut_or_flipped_is_refused(config: Path, there: Path) -> None:
@@ -194,8 +194,7 @@ def test_what_is_cut_or_flipped_is_refused(config: Path, there: Path) -> None:
             file.write_bytes(whole[:at])
             refused(config, file)
     other.write_bytes(whole)
-    ran = run("record", "restore", other, "--yes", "--config", config)
-    assert (ran.code, "has a digest" in ran.out) == (0, True)
+    assert run("record", "restore", other, "--yes", "--config", config).code == 0
 
 
 def test_however_the_old_one_is_damaged_a_copy_takes_its_place(config: Path, there: Path) -> None:
@@ -275,8 +274,6 @@ def test_status_says_what_was_put_back_and_erase_what_it_leaves(plain: Path, the
     [kept] = put_aside(plain.with_name("premblyd.db"))
     by_kind = told()
     assert str(kept) in by_kind["put_aside"]["text"]
-    assert "0 events erased again" in by_kind["restored"]["text"]
-    assert by_kind["restored"]["command"].startswith("premblyd reconcile --since 20")
     ran = run("person", "erase", "--event", 2, "--yes", "--config", plain)
     assert str(kept) in ran.err
     kept.unlink()

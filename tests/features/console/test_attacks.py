@@ -30,7 +30,7 @@ READ = (
 # What changes something, or shows a person.
 FORMS = (
     "/events/1/reveal /deliveries/1/replay /deliveries/1/cancel /dead/replay /dead/cancel"
-    " /actions/archive/pause /actions/archive/resume /replays/1/stop /actions/explain"
+    " /replays/1/stop"
     " /sessions/1/end"
 ).split()
 CHANGE = [*FORMS, *(f"{path}.json" for path in FORMS), "/sign-out"]

@@ -122,23 +122,18 @@ def looked_at(page: Page) -> None:
 
 @needs_chromium
 def test_no_page_runs_what_somebody_wrote(chromium: Chromium, daemon: Premblyd) -> None:
-    names = ("text", "reference", "since", "outcome", "action", "reason", "remote_ip")
+    names = ("find", "reference", "since", "outcome", "action", "reason", "remote_ip")
     asked = [f"{path}?{urlencode(dict.fromkeys(names, HOSTILE))}" for path in PAGES]
     with chromium.window(width=PHONE) as page:
         for path in [*PAGES, *asked, "/nothing/<script>alert(1)</script>"]:
             page.goto(path)
             looked_at(page)
-        for number, body in enumerate(BODIES.values(), 1):
+        for number in range(1, len(BODIES) + 1):
             page.goto(f"/events/{number}")
             looked_at(page)
             page.get_by_role("button", name="Reveal personal data").click()
             expect(page.get_by_text("This was recorded:")).to_be_visible()
             looked_at(page)
-            if len(body) < 100_000:
-                page.goto("/actions")
-                page.locator("textarea").fill(body.decode(errors="replace"))
-                page.get_by_role("button", name="Explain").click()
-                looked_at(page)
 
 
 @needs_chromium

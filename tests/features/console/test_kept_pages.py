@@ -35,20 +35,15 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
     by_hand(daemon.place, ERASURE)
     by_hand(daemon.place, "INSERT INTO erased_event (event_id, erasure_id) VALUES (1, 7)")
     page = own.get("/events/1").text
-    assert "erased at 2023-11-14 22:13:20 UTC by ada (erasure 7). It came after that" in page
+    assert "erased at 2023-11-14 22:13:20 UTC by ada (erasure 7)." in page
 
 
-def test_an_event_that_is_held_says_so_and_the_overview_counts(
-    daemon: Premblyd, own: Browser
-) -> None:
-    assert " active" not in own.get("/").text
+def test_an_event_that_is_held_says_so(daemon: Premblyd, own: Browser) -> None:
     reference = own.get("/events/2.json").json["reference"]
     hold = ("person", "hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
     assert run(*hold).code == 0
     page = own.get("/events/2").text
     assert "It is on legal hold: none of it is deleted until the hold ends" in page
-    assert "1 active; the first ends at 20" in own.get("/").text
-    assert own.get("/overview.json").json["kept"]["holds"] == 1
 
 
 def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
@@ -60,8 +55,8 @@ def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
     replays = "SELECT count(*) FROM operator_action WHERE action = 'replay'"
     before = daemon.rows(replays)
     for parts, words in (
-        ("erased", "was erased, so nothing"),
-        ("body", "this hook needs the body"),
+        ("erased", "its person was erased"),
+        ("body", "the body of its event was deleted"),
     ):
         by_hand(daemon.place, removal(parts, event))
         assert words in own.post(f"/deliveries/{number}/replay").text

@@ -13,7 +13,7 @@ SLOW = """
 import os, time
 from premblyd.ground import jsontext
 from premblyd.store.readers import Readers
-from premblyd.features.statistics import statistics
+from premblyd.features.statistics import shown as statistics
 from premblyd.features.watch import families
 
 def is_slow():
@@ -46,12 +46,12 @@ def test_what_a_page_reads_and_makes_has_one_limit_and_a_scrape_that_is_too_slow
         assert daemon.send(b"{}").status == 200
         own = signed_in(daemon)
         slow.write_text("1.4")
-        page = own.get("/actions.json")
+        page = own.get("/overview.json")
         assert (page.status, "That took too long" in page.text) == (503, True)
         slow.write_text("3.8")  # more than a busy machine takes for the counts
         page = own.get("/metrics")
         slow.unlink()
-        assert own.get("/actions.json").status == 200, "the next page has its own"
+        assert own.get("/overview.json").status == 200, "the next page has its own"
     assert page.status == 200
     assert 'premblyd_webhooks_total{endpoint="prembly",result="received"} 1.0' in page.text
     assert "premblyd_record_readable 0.0" in page.text

@@ -170,17 +170,10 @@ def test_of_a_key_that_root_put_back_it_is_told_whose_it_should_be() -> None:
         assert caught.value.by_user is None
 
 
-@for_each(("hidden", "credentials"), [(False, {}), (True, {"CREDENTIALS_DIRECTORY": "/x"})])
-def test_a_key_that_is_missing_is_looked_for_beside_the_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool, credentials: dict[str, str]
-) -> None:
-    (tmp_path / "credentials").mkdir(exist_ok=True)
-    monkeypatch.setattr("premblyd.features.encryption.settings.os.access", lambda *_: not hidden)
-    places = SecretPlaces(tmp_path, credentials, look_up=False)
-    assert key_path({"file": "database.key"}, places) == tmp_path / "database.key"
-    places = SecretPlaces(tmp_path, {}, look_up=False)
-    asked = tmp_path / "credentials" if hidden else tmp_path
-    assert key_path({"file": "database.key"}, places) == asked / "database.key"
+def test_a_key_that_is_missing_is_looked_for_beside_the_configuration(tmp_path: Path) -> None:
+    for credentials in ({}, {"CREDENTIALS_DIRECTORY": "/x"}):
+        places = SecretPlaces(tmp_path, credentials, look_up=False)
+        assert key_path({"file": "database.key"}, places) == tmp_path / "database.key"
 
 
 def test_encryption_on_a_server_is_refused_with_words(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from premblyd.features.keeping import erasing, sweeping
+from premblyd.features.keeping import erasing, retention
 from tests.support.engines import place
 
 __all__ = ["place"]
@@ -13,5 +13,5 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is there who has to go first, and no hook begins late."""
     monkeypatch.setattr(erasing, "GAP_S", 0)
     monkeypatch.setattr(erasing, "NOTICED_S", 0)
-    monkeypatch.setattr(sweeping, "GAP_RATIO", 0)
-    monkeypatch.setattr(sweeping, "MIN_GAP_BESIDE_S", 0)
+    monkeypatch.setattr(retention, "GAP_RATIO", 0)
+    monkeypatch.setattr(retention, "MIN_GAP_BESIDE_S", 0)

@@ -24,7 +24,7 @@ def test_a_person_is_taken_out_into_a_private_file(config: Path, tmp_path: Path)
     done = exported(config, "--to", target, "--json")
     assert done.code == 0
     told = json.loads(done.out)
-    assert list(told) == ["events", "others", "doubtful_ids", "nameless_ids", "file", "bytes"]
+    assert list(told) == ["events", "other_ids", "nameless_ids", "file", "bytes"]
     assert told["bytes"] == target.stat().st_size
     assert target.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(target) as file:
@@ -44,7 +44,7 @@ def test_who_exports_is_told_of_forgeries_and_holds(config: Path, tmp_path: Path
     of_mallory = ("--user-ref", "mallory", "--config", config)
     done = run("person", "export", *of_mallory, "--to", tmp_path / "1.zip", "--json")
     assert json.loads(done.out)["nameless_ids"] == [number]
-    assert "a forged webhook may have put that reference beside this user_ref" in done.err
+    assert "a forged webhook may have put beside this user_ref" in done.err
     assert "hold" not in done.err
     assert run("person", "hold", *of_mallory).code == 0
     told = run("person", "export", *of_mallory, "--to", tmp_path / "2.zip").err

@@ -11,11 +11,10 @@ import pytest
 from peewee import Model
 
 from premblyd.features.asking.confirm import write_down
-from premblyd.features.asking.questions import Confirmed
+from premblyd.features.asking.hooks import Confirmed
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
-from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import session_reference
@@ -129,10 +128,8 @@ def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
     for table in ABOUT_PERSON:
         for name in set(private(table)) - {"name"}:
             assert canary(table, name) in before[table._meta.table_name], name
-    done = erase(store, Named.user(canary(Event, "user_ref")))
+    erase(store, Named.user(canary(Event, "user_ref")))
     assert left(store) == KEYED, "so that what comes again is known"
-    counted = dict.fromkeys((table._meta.table_name for table in ABOUT_PERSON), 1)
-    assert done.rows == counted | {"hold": 0, "ordered": 0, "pause": 0}
 
 
 def test_tables_about_a_person_are_all_looked_at() -> None:
@@ -144,7 +141,6 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
         "pause",  # a reason that has a name: tests/features/pause/test_pauses.py
         "erasure",  # digests, and who erased
         "erased_name",
-        "erased_event",
         "record",  # the key of the digests
         "gone_event",
         "once_run",
@@ -270,20 +266,20 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
 @for_each(
     ("held", "named"),
     [
-        ({"user_ref": "ada-lovelace"}, ADA),
-        ({"reference": "ref-ada"}, ADA),
-        ({"reference": "session-a"}, ADA),
-        ({"user_ref": "eve"}, ADA),
-        ({"user_ref": "ada-lovelace"}, Named.event(2)),
-        ({"user_ref": "ada-lovelace"}, Named.reference("ref-ada")),
+        (ADA, ADA),
+        (Named.reference("ref-ada"), ADA),
+        (Named.reference("session-a"), ADA),
+        (Named.user("eve"), ADA),
+        (ADA, Named.event(2)),
+        (ADA, Named.reference("ref-ada")),
     ],
 )
-def test_a_hold_refuses_and_says_which(store: Store, held: dict[str, str], named: Named) -> None:
+def test_a_hold_refuses_and_says_which(store: Store, held: Named, named: Named) -> None:
     """The event that names nobody may be hers who has its reference too."""
     arrive(store, 1, session_id="session-a")
     arrive(store, 2, session_id=None, user_ref=None)
     arrive(store, 3, session_id=None, user_ref="eve")
-    number = store.call(holds.place(Subject(**held), actor="court", now_ms=NOW_MS))
+    number = store.call(holds.place(held, actor="court", now_ms=NOW_MS))
     with pytest.raises(HeldError, match=f"hold {number}"):
         erase(store, named)
     assert store.rows("SELECT id FROM erasure") == []
@@ -292,9 +288,9 @@ def test_a_hold_refuses_and_says_which(store: Store, held: dict[str, str], named
 
 def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
     arrive(store, 1)
-    subject = Subject(user_ref="ada-lovelace")
+    subject = Named.user("ada-lovelace")
     store.call(holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues"))
-    assert erase(store).rows["hold"] == 1
+    erase(store)
     assert store.rows("SELECT user_ref, reason, actor FROM hold") == [(None, None, "court")]
 
 
@@ -366,8 +362,7 @@ def test_questions_and_notes_about_no_event_go_too(store: Store) -> None:
     noted = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (1, 'ops', 'x', ?)"
     for note in ("of ada-lovelace", "of ada-lovelaces", "ref-ada, ref-eve", "5 deliveries"):
         store.by_hand(noted.replace("?", f"'{note}'"))
-    done = erase(store)
-    assert (done.rows["inquiry"], done.rows["operator_action"]) == (1, 2)
+    erase(store)
     assert store.rows("SELECT reference FROM inquiry ORDER BY id") == [(None,), ("ref-eve",)]
     notes = store.rows("SELECT note FROM operator_action WHERE actor = 'ops' ORDER BY id")
     assert notes == [(None,), ("of ada-lovelaces",), (None,), ("5 deliveries",)]
@@ -402,8 +397,9 @@ def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
     arrive(store, 1)
     done = erase(store, reason="ticket 7")
     row = "SELECT actor, reason, found_by, subject, events, cancelled FROM erasure"
-    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", done.subject, 1, 0)]
-    assert "lovelace" not in done.subject  # whose letters no digest has by chance
+    subject = ADA.digest(store.digests)
+    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", subject, 1, 0)]
+    assert "lovelace" not in subject  # whose letters no digest has by chance
     actions = store.rows("SELECT actor, action, note FROM operator_action")
     assert actions == [("dpo", "erase", f"erasure {done.id}")]
 
@@ -415,7 +411,7 @@ def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.Mo
         patch.setattr(opening, "BUSY_TIMEOUT_S", 0.1)
         with pytest.raises(StoreUnavailableError):
             erase(store)
-    assert erase(store).rows["event"] == 1
+    assert len(erase(store).keys) == 1
 
 
 def test_during_an_erasure_nobody_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

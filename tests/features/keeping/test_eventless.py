@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.keeping import holds
-from premblyd.features.keeping.holds import Subject
+from premblyd.features.keeping.persons import Named
 from premblyd.ground.times import DAY_MS
 from tests.features.keeping.test_retention import LATER_MS, sweep
 from tests.support.store import NOW_MS, Store, name_one
@@ -56,7 +56,7 @@ def test_what_names_who_is_held_stays_though_it_is_about_no_event(store: Store) 
 
     def note(transaction: Any) -> None:
         name_one(transaction, ["r", "s"], NOW_MS)
-        subject = Subject(reference="s")
+        subject = Named.reference("s")
         holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)(transaction)
 
     store.call(note)

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answering import Answers, NewAnswer
 from premblyd.features.asking.confirm import by_itself, write_down
-from premblyd.features.turns.once import MAX_HOLD_MS
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.asking.settling import Answers, NewAnswer
+from premblyd.features.turns.once import MAX_HOLD_MS, once_key
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
@@ -58,8 +57,8 @@ def test_a_webhook_of_an_erased_reference_is_stored_erased(store: Store) -> None
             assert stored[column.column_name] in (None, "", "[]", b""), column.name
     assert [stored[name] for name in odd] == [None, "", None]
     assert stored["removed_parts"] == "erased"
-    own = (added.event_id, erasure_id, store.digests.of_reference(UUID))
-    assert store.rows("SELECT event_id, erasure_id, name FROM erased_event") == [own]
+    own = (added.event_id, erasure_id)
+    assert store.rows("SELECT event_id, erasure_id FROM erased_event") == [own]
     assert (stored["key"], stored["response_code"]) == (added.key, "00")
     assert (stored["outcome"], stored["received_at_ms"]) == ("pending", NOW_MS)
     assert store.rows(DELIVERIES) == store.rows("SELECT id FROM awaited") == []

@@ -8,17 +8,17 @@ from signal import SIGKILL
 
 import pytest
 
-from premblyd.features.keeping.erasingagain import erase_again
+from premblyd.features.keeping.daemon import LineKeeper
 from premblyd.features.keeping.erasurelines import (
     NAME,
     Read,
     all_lines,
+    erase_again,
     own_file,
     read_lines,
     record_id,
     write_all,
 )
-from premblyd.features.keeping.linefiles import LineKeeper
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.record import troubles
 from premblyd.record.told import Item, Situation
@@ -31,7 +31,7 @@ from tests.support.database import by_hand, rows
 from tests.support.store import NOW_MS, Store, store_at
 from tests.support.waiting import wait_until
 
-COPIED_TO = "INSERT INTO backup_folder (folder, tried_at_ms, copied_at_ms) VALUES (?, 1, 1)"
+COPIED_TO = "INSERT INTO backup_folder (folder, copied_at_ms) VALUES (?, 1)"
 EVERYTHING = "SELECT host, file, unknown, error FROM erasure_file ORDER BY id"
 
 
@@ -65,7 +65,7 @@ def test_a_line_that_a_crash_held_up_is_written_later(store: Store, tmp_path: Pa
     with closing(connect_operator(store.place)) as database:
         write_all(database, tmp_path)
     store.by_hand(COPIED_TO, str(tmp_path))
-    store.by_hand(COPIED_TO.replace("1, 1)", "1, NULL)"), "/its/first/copy/failed")
+    store.by_hand(COPIED_TO.replace("1)", "NULL)"), "/its/first/copy/failed")
     arrive(store, 1)
     erase(store)  # the command ended here
     assert not own_file(store.place).exists()
@@ -130,8 +130,12 @@ def test_a_copy_that_was_put_in_by_hand_is_told_at_the_start(path: Path, tmp_pat
 
 # --- A killed command, and a real daemon -----------------------------------------------------
 
-EAGER = "from premblyd.features.keeping import linefiles; linefiles.FIRST_S = 0"
-KILLED = f"import os; {EAGER}; linefiles.complete = lambda *_: os.kill(os.getpid(), 9)"
+EAGER = "from premblyd.features.keeping import daemon; daemon.FIRST_S = 0"
+KILLED = """
+import os
+from premblyd.features.keeping import erasurelines
+erasurelines.complete = lambda *_: os.kill(os.getpid(), 9)
+"""
 
 
 @pytest.mark.process

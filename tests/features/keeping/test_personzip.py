@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
-from premblyd.features.keeping import erasing, personzip
-from premblyd.features.keeping.erasing import Request
+from premblyd.features.keeping import personzip
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.personzip import WITHHELD, ChangedMeanwhileError, SeveralPeopleError
 from premblyd.ground.errors import NotFoundError
@@ -38,8 +37,8 @@ def taken(store: Store, named: Named = ADA) -> zipfile.ZipFile:
     with closing(reading) as database, closing(operating) as operator:
         found = personzip.find(database, named, named.name, database.now_ms())
         about = f"a person: {len(found.removed_parts)} events"
-        recorded = personzip.record_export(operator, "dpo", found.event_ids, about)
-        personzip.write(out, database, found, recorded, "dpo")
+        personzip.record_export(operator, "dpo", found.event_ids, about)
+        personzip.write(out, database, found, "dpo")
     return zipfile.ZipFile(out)
 
 
@@ -84,7 +83,7 @@ def test_all_that_is_held_of_a_person_is_in_it_but_the_token(store: Store) -> No
     found = record_of(file)
     assert list(found) == [
         *("format", "made_at_ms", "made_by", "version", "found_by", "name", "withheld"),
-        *("nameless_ids", "not_included", "holds", "erasures", "inquiries", "events"),
+        *("nameless_ids", "not_included", "holds", "inquiries", "events"),
     ]
     assert found["format"] == "premblyd-person/1"
     (event,) = found["events"]
@@ -130,9 +129,9 @@ def test_what_names_somebody_else_is_counted_and_not_in_it(store: Store) -> None
     found, page = record_of(file), page_of(file)
     assert [event["id"] for event in found["events"]] == numbers
     assert found["nameless_ids"] == numbers[2:]
-    assert found["not_included"] == {"others": 1, "doubtful": 1}
+    assert found["not_included"] == 2
     assert not [name for name in file.namelist() if b"eve-" in file.read(name)]
-    assert "1 message of somebody else, under the same references" in page
+    assert "2 messages of somebody else, or without anybody's name" in page
     assert "1 message without anybody's name" in page
     taken_out = "SELECT event_id FROM operator_action WHERE event_id IS NOT NULL ORDER BY event_id"
     assert store.rows(taken_out) == [(number,) for number in numbers]
@@ -166,17 +165,6 @@ def test_what_was_removed_is_said(store: Store) -> None:
     assert (event["removed_parts"], event["body_file"]) == ("body", None)
     assert f"bodies/{number}.json" not in file.namelist()
     assert "What it said was deleted, as its retention period had expired" in page_of(file)
-
-
-def test_what_was_erased_is_said_to_whom_it_was_about(store: Store) -> None:
-    number = arrive(store, b'{"was": "hush"}', user_ref="ada", reference="ref-1")
-    with closing(connect_operator(store.place)) as database:
-        erasing.erase(database, Request(named=ADA, actor="bob"))
-    file = taken(store)
-    found = record_of(file)
-    assert [(each["id"], each["removed_parts"]) for each in found["events"]] == [(number, "erased")]
-    assert [each["actor"] for each in found["erasures"]] == ["bob"]
-    assert "What it said, and whom it named, was erased on request." in page_of(file)
 
 
 def test_nothing_erased_meanwhile_comes_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,11 +247,10 @@ def test_no_more_than_a_message_is_in_memory(store: Store, tmp_path: Path) -> No
         arrive(store, b'{"%d": "%b"}' % (number, b"w" * size), user_ref="ada")
     with closing(connect_read_only(store.place)) as database, (tmp_path / "x").open("wb") as out:
         found = personzip.find(database, ADA, "ada", NOW_MS)
-        recorded = personzip.RecordedExport(event_ids=frozenset(found.event_ids))
-        personzip.write(out, database, found, recorded, "dpo")  # what the first one imports
+        personzip.write(out, database, found, "dpo")  # what the first one imports
         tracemalloc.start()
         try:
-            personzip.write(out, database, found, recorded, "dpo")
+            personzip.write(out, database, found, "dpo")
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

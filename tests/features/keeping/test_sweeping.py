@@ -1,17 +1,12 @@
 """The daemon's loop that removes what is over."""
 
-from typing import Any
-
 import pytest
 
-from premblyd.features.keeping import removing, retention, sweeping
+from premblyd.features.keeping import daemon
+from premblyd.features.keeping.daemon import Sweeping
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.sweeping import Round, Sweeping
-from premblyd.features.keeping.tables import Removed
 from premblyd.ground.times import DAY_MS, HOUR_MS
 from premblyd.queue.heartbeat import Heartbeat
-from premblyd.store.engine import Transaction
-from tests.features.keeping.test_retention import work_off
 from tests.support.clock import SettableClock
 from tests.support.logs import Lines
 from tests.support.store import Store, new_rejection
@@ -42,12 +37,12 @@ def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lin
     store.wait(loop_of(store, clock, is_leader=False).round())
     assert removed_parts(store) == [None] * 3
     rounds = loop_of(store, clock)
-    assert store.wait(rounds.round()) == sweeping.REST_S
+    assert store.wait(rounds.round()) == daemon.REST_S
     assert removed_parts(store) == ["body"] * 3
-    assert store.wait(rounds.round()) == sweeping.REST_S
+    assert store.wait(rounds.round()) == daemon.REST_S
     [told] = [line for line in lines if line["event"].startswith("retention.")]
     assert told.pop("log_level") == "info"
-    about = {"removed": "body", "count": 3, "freed_bytes": 3}
+    about = {"removed": "body", "count": 3}
     assert told == {"event": "retention.removed", **about}
 
 
@@ -113,33 +108,3 @@ def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store)
     store.by_hand("UPDATE kept_from SET at_ms = at_ms - ?", 2 * HOUR_MS)
     store.wait(loop_of(store, clock).round())
     assert removed_parts(store) == [None, "body"]
-
-
-def test_a_round_goes_on_behind_what_fails(store: Store, monkeypatch: Any, lines: Lines) -> None:
-    whole = removing.remove
-
-    def fail(transaction: Transaction, removed: Removed, ids: list[int]) -> None:
-        whole(transaction, removed, ids)
-        if 2 in ids:
-            raise RuntimeError("nobody foresaw this")
-
-    monkeypatch.setattr(removing, "remove", fail)
-    monkeypatch.setattr(sweeping, "AGAIN_S", 0)
-    clock = SettableClock()
-    add_old(store, clock, 3)
-    store.wait(loop_of(store, clock).round())
-    assert removed_parts(store) == ["body", None, "body"]
-    assert store.rows("SELECT event_id FROM put_off") == [(2,)]
-    assert "store.operation_failed" in [line["event"] for line in lines]
-
-
-def test_where_transactions_take_long_each_changes_less_and_elsewhere_more(store: Store) -> None:
-    add_old(store, SettableClock(), sweeping.LEAST + 1)
-    for took_s, most in ((1.0, sweeping.LEAST), (0.0, sweeping.LEAST + 1)):
-        round_ = Round(Retention.model_validate({"body": "1h"}), with_eventless=False)
-        for _ in range(sweeping.MOST):
-            round_.pace(took_s)
-        store.by_hand("UPDATE event SET removed_parts = NULL")
-        store.call(retention.begin_anew)
-        done = work_off(store, round_, SettableClock().now_ms())
-        assert max([each.count for each in done]) == most

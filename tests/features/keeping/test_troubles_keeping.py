@@ -17,7 +17,7 @@ from tests.support.store import NOW_MS, Store
 OLD_MS = NOW_MS - 32 * DAY_MS
 CLASSES = ["body", "identity", "record"]
 BOOKMARK = "INSERT INTO sweep (removed, at_ms, row_id) VALUES (?, ?, ?)"
-COUNTED = "removal (day_ms, removed, period_ms, count, freed_bytes) VALUES (?, 'body', 1, 1, 0)"
+COUNTED = "removal (day_ms, removed, period_ms, count) VALUES (?, 'body', 1, 1)"
 ERASURE = "erasure (at_ms, actor, found_by, events, cancelled) VALUES (?, 'ada', 'event', 1, 0)"
 
 
@@ -62,10 +62,10 @@ def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) 
     waits = store.add("crm", body=b"waits", received_at_ms=OLD_MS).event_id
     assert [item.needs_somebody for item in found(database, body="30d")] == [True]
     store.by_hand(f"INSERT INTO {COUNTED}", NOW_MS - NOW_MS % DAY_MS)
-    [item] = found(database, body="30d")
-    assert troubles.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
+    assert found(database, body="30d") == []
+    store.by_hand("DELETE FROM removal")
     store.by_hand("UPDATE event SET removed_parts = 'identity' WHERE id = ?", removed_parts)
-    store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
+    store.by_hand(BOOKMARK, "body", OLD_MS, waits)
     assert found(database, body="30d") == []
     rejected = "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (?, '', '', 'x')"
     store.by_hand(rejected, OLD_MS)
@@ -88,20 +88,20 @@ def test_a_folder_whose_backup_fails_or_is_old_is_told(store: Store, database: D
     def backups(now_ms: int) -> list[Item]:
         return troubles.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
 
-    made: dict[str, Any] = {"file": "a.db", "file_bytes": 1, "copied_at_ms": NOW_MS, "error": None}
+    made: dict[str, Any] = {"copied_at_ms": NOW_MS, "error": None}
     with closing(connect_operator(store.place)) as writing:
-        copying.note(writing, "/b", NOW_MS, **made)
+        copying.note(writing, "/b", **made)
         assert backups(NOW_MS + 3 * DAY_MS - 1) == []
         [item] = backups(NOW_MS + 3 * DAY_MS)
         assert (item.severity, item.about) == (Severity.WARNING, "/b")
         assert item.text == "The newest copy in /b is of 2023-11-14 22:13:20 UTC."
         assert item.command == "sudo premblyd record backup /b"
-        copying.note(writing, "/b", NOW_MS + 1, error="It is full.")
-        copying.note(writing, "/a b", NOW_MS, error="It is gone.")
+        copying.note(writing, "/b", error="It is full.")
+        copying.note(writing, "/a b", error="It is gone.")
         first, second = backups(NOW_MS)
         failed = "The newest copy in /a b is missing. The last backup failed: It is gone."
         assert (first.text, first.command[-6:]) == (failed, " '/a b'"[-6:])
         assert second.text == f"{item.text} The last backup failed: It is full."
-        copying.note(writing, "/b", NOW_MS + 2, **made)
-        copying.forget(writing, "/a b")
+        copying.note(writing, "/b", **made)
+        copying.forget_folder(writing, "/a b")
         assert backups(NOW_MS) == []

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.commands import Ran, read, recorded_in, run
-from tests.support.configuration import configuration
-from tests.support.database import url_of
+from tests.support.commands import Ran, read, run
 from tests.support.rows import for_each
 
 DONE = "SELECT action, note FROM operator_action WHERE action IN ('pause', 'resume') ORDER BY id"
@@ -55,36 +53,15 @@ def test_mistakes_pause_nothing(
     assert read(config, PAUSED) == []
 
 
-def test_status_check_explain_and_stats_say_what_is_paused(config: Path, tmp_path: Path) -> None:
-    body = tmp_path / "body.json"
-    body.write_text('{"response_code": "00"}')
+def test_status_and_stats_say_what_is_paused(config: Path) -> None:
     assert told(config, "status")["paused"] == []
-    assert "paused" not in run("explain", body, "--config", config).out
     run("pause", "archive", "--until", "2h", "--reason", "moved", "--config", config)
     [paused] = told(config, "status")["paused"]
     assert (paused["action"], paused["reason"], paused["waiting"]) == ("archive", "moved", 0)
     text = " ".join(run("status", "--config", config).out.split())
     assert "archive (0 deliveries waiting) has been paused since 20" in text
-    warning = next(each for each in told(config, "check")["warnings"] if "paused" in each)
-    assert warning.endswith(" UTC: moved: `premblyd resume archive` ends the pause")
-    shown = run("explain", body, "--config", config).out
-    assert "UTC: moved: its delivery waits until it is resumed" in " ".join(shown.split())
-    [explained] = told(config, "explain", body)["actions"]
-    assert explained["paused"].startswith("paused since 20")
     pauses = {each["action"]: each["pause"] for each in told(config, "stats")["actions"]}
     assert {action for action, pause in pauses.items() if pause} == {"archive"}
-
-
-def test_a_pause_of_an_action_that_is_gone_is_told_and_can_be_resumed(config: Path) -> None:
-    run("pause", "archive", "--config", config)
-    database = url_of(recorded_in(config))
-    config.write_text(json.dumps(configuration(database=database, actions=[])))
-    [item] = [each for each in told(config, "status")["attention"] if each["kind"] == "paused"]
-    assert item["about"] == "archive"
-    assert item["text"].endswith("No configuration has this action.")
-    [warning] = [each for each in told(config, "check")["warnings"] if "has been paused" in each]
-    assert warning.endswith("its waiting deliveries are dead then")
-    assert told(config, "resume", "archive")["resumed"] == "archive"
 
 
 def test_a_pause_needs_no_more_of_the_configuration_than_its_database(config: Path) -> None:

@@ -5,9 +5,8 @@ from typing import Any
 
 from premblyd.features.keeping import personrows
 from premblyd.features.pause import pauses
-from premblyd.features.pause.daemon import KEPT_MS, PauseLog
 from premblyd.features.pause.shown import PAUSED_MS
-from premblyd.features.statistics import statistics
+from premblyd.features.statistics import shown as statistics
 from premblyd.features.turns.settings import Then
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
@@ -17,10 +16,8 @@ from premblyd.record.told import Item, Situation
 from premblyd.record.troubles import LATE_MS
 from premblyd.store.engine import Database
 from tests.core.queue.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
-from tests.support.clock import SettableClock
 from tests.support.engines import place as place  # noqa: PLC0414 (a fixture)
 from tests.support.jobs import action, settings
-from tests.support.logs import logged
 from tests.support.queue import (
     DELIVERIES,
     FAILED,
@@ -144,33 +141,6 @@ def test_what_an_action_that_is_gone_has_left_ends_dead_only_once_its_pause_is_o
     assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
 
 
-def test_the_log_tells_of_each_pause_once_and_of_its_end(store: Store) -> None:
-    clock = SettableClock()
-    pause(store, "crm", clock.now_ms() + 9_000_000, now_ms=clock.now_ms())
-    log = PauseLog(store.writer, clock)
-
-    def told() -> list[tuple[Any, ...]]:
-        with logged() as lines:
-            store.wait(round_of(log))
-        return [(each["event"], each["action"], "until" in each) for each in lines]
-
-    assert told() == [("action.paused", "crm", True)]
-    assert told() == []
-    pause(store, "crm", now_ms=clock.now_ms())
-    assert told() == [("action.paused", "crm", False)]
-    resume(store, "crm", clock.now_ms())
-    assert told() == [("action.resumed", "crm", False)]
-    assert [row[0] for row in store.rows(PAUSED)] == ["crm"], "for a while"
-    clock.set_by_ms = KEPT_MS + 1
-    clock.jumped_ms()
-    assert told() == []
-    assert store.rows(PAUSED) == []
-
-
-async def round_of(log: PauseLog) -> None:
-    await log._round()
-
-
 def found(record: Database, now_ms: int, *names: str) -> list[Item]:
     known = with_actions(*names)
     kinds = ["late", "failing", "paused"]
@@ -209,11 +179,6 @@ def test_a_pause_needs_somebody_who_may_have_forgotten_it(store: Store, record: 
         "alerts take no reason along"
     )
     assert item.command == "premblyd resume crm"
-    gone, forgotten = found(record, NOW_MS + PAUSED_MS + 1, "crm", "other")[::-1]
-    assert (forgotten.target.action, gone.target.action) == ("crm", "mail")
-    assert "No configuration has this action." in gone.text
-    assert "its waiting deliveries are dead then" in gone.remedy
-    assert gone.command == "premblyd deliveries --state pending --action mail"
 
 
 def test_a_reason_that_names_who_is_erased_goes(store: Store) -> None:

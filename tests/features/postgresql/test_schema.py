@@ -62,8 +62,8 @@ def test_those_that_start_on_an_empty_database_make_it_once() -> None:
     with ThreadPoolExecutor() as pool:
         started = [pool.submit(schema.prepare, server) for _ in range(3)]
     assert sorted(each.result() for each in started) == [False, False, True]
-    postgresql.by_hand(server, "DROP TABLE halt")
-    postgresql.by_hand(server, "DELETE FROM schema_part WHERE feature = 'worker'")
+    postgresql.by_hand(server, "DROP TABLE pause")
+    postgresql.by_hand(server, "DELETE FROM schema_part WHERE feature = 'pause'")
     schema.require_usable(server)
     with ThreadPoolExecutor() as pool:
         assert not any(pool.map(schema.prepare, [server] * 3))

@@ -10,8 +10,6 @@ from premblyd.features.statistics import hooks
 from premblyd.features.statistics.hooks import hour_of, rolled_code
 from premblyd.features.statistics.tables import BUCKET
 from premblyd.ground.times import HOUR_MS
-from premblyd.record.operating import Operator
-from premblyd.store.connections import connect_operator
 from tests.support.engines import place as place  # noqa: PLC0414 (a fixture)
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish, recover
 from tests.support.store import NOW_MS, Store
@@ -84,16 +82,6 @@ def test_an_attempt_that_a_crash_ended_is_counted_and_one_without_delivery_is_no
     end = "UPDATE attempt SET outcome = 'failed', finished_at_ms = 7 WHERE outcome IS NULL"
     store.by_hand(end)
     assert store.rows(ATTEMPTS) == [(HOUR, "crm", "interrupted", 64, 1)]
-
-
-def test_an_event_that_gets_its_first_delivery_is_no_longer_unmatched(store: Store) -> None:
-    events = [store.add(body=b"%d" % number).event_id for number in range(2)]
-    ada = Operator(actor="ada")
-    with closing(connect_operator(store.place)) as writing:
-        for action in ("crm", "archive"):
-            for change in ada.add(events[:1], action, 3, NOW_MS):
-                writing.transact(change)
-    assert store.rows(EVENTS) == [(HOUR, "00", "verified", 2, 0, 1)]
 
 
 def test_a_bucket_is_the_least_that_holds_the_duration() -> None:

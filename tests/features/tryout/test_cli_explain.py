@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answers import NOTHING_TO_ASK_BY
+from premblyd.features.tryout.explaining import CONFIRMED
 from premblyd.features.worker.conversation import UNHEARD
 from premblyd.prembly import samples
 from tests.support.commands import run
@@ -73,20 +73,13 @@ def test_what_would_be_confirmed_is_said_and_nothing_is_asked(tmp_path: Path) ->
     with prembly_api() as api:
         settings["prembly"] = {"url": api.url, "api_key": {"file": "not-there"}}
         config.write_text(json.dumps(settings))
-        session = b'{"data": {"session_id": "sdk_session_hush"}}'
-        transaction = b'{"data": {"event": "transaction.processed", "screening_result": {"a": 1}}}'
-        for body, words in (
-            (b'{"reference": "r-1"}', "would be confirmed by asking Prembly for reference r-1"),
-            (session, "would be confirmed by asking Prembly for the session"),
-            (b'{"reference": "../r"}', f"would be dead at once: {NOTHING_TO_ASK_BY}"),
-            (transaction, f"would be dead at once: {NOTHING_TO_ASK_BY}"),
-        ):
-            (shown,) = explain(config, body)["actions"]
-            assert shown["confirm"] == words
-            assert shown["environment"]["PREMBLY_CONFIRMED"] == "true"
-            printed = run("explain", "-", "--config", config, stdin=body).out
-            assert f"  {words}\n" in printed
-            assert "hush" not in printed
+        body = b'{"data": {"session_id": "sdk_session_hush"}}'
+        (shown,) = explain(config, body)["actions"]
+        assert shown["confirm"] == CONFIRMED
+        assert shown["environment"]["PREMBLY_CONFIRMED"] == "true"
+        printed = run("explain", "-", "--config", config, stdin=body).out
+        assert f"  {CONFIRMED}\n" in printed
+        assert "hush" not in printed
         assert api.asked() == 0
 
 
@@ -155,13 +148,13 @@ def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_how_it_ended(
     for script, code, told, shown in (
         (f"{takes}; echo ok 1 known >&4", 0, "act succeeded", ["took it", "known"]),
         (f"{takes}; echo saved >&4", 1, "act failed: the worker broke", ["took it", "saved"]),
-        ("echo no module >&2; exit 3", 1, "act interrupted: the worker process", ["no module"]),
+        ("echo no module >&2; exit 3", 1, "act failed: the worker process", ["no module"]),
     ):
         ended, said, lines = attempt(worker(tmp_path, script))
         assert (ended, said[: len(told)]) == (code, told)
         assert lines == [f"  | {line}" for line in shown]
     late = worker(tmp_path, "sleep 60", start_timeout="50ms")
-    told = f"act interrupted: no `ready 1` within `start_timeout`{UNHEARD}"
+    told = f"act failed: no `ready 1` within `start_timeout`{UNHEARD}"
     assert attempt(late) == (1, told, [])
 
 

@@ -11,9 +11,8 @@ import pytest
 from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.features.watch import message
+from premblyd.features.watch.alerts import AlertLog, TroubleWatch
 from premblyd.features.watch.settings import Alert, kinds
-from premblyd.features.watch.troublewatch import AGAIN_MS, AlertLog, TroubleWatch
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
@@ -26,7 +25,6 @@ from premblyd.store.states import AttemptOutcome
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked
-from tests.support.http_server import Handler, serving
 from tests.support.jobs import PLACES, action, action_of, settings
 from tests.support.logs import logged
 from tests.support.processes import runs
@@ -35,7 +33,7 @@ from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
 
-FAST = "from premblyd.features.watch import troublewatch as watch; watch.LOOK_EVERY_S = 0.05"
+FAST = "from premblyd.features.watch import alerts; alerts.LOOK_EVERY_S = 0.05"
 HOUR_MS = 3_600_000
 BASE = "database: sqlite:///p.db\nendpoints: [{name: prembly, path: /p, keys: {live: a-key}}]\n"
 
@@ -122,11 +120,6 @@ class Watching:
         """The titles of what was told."""
         return [str(run.environment["PREMBLYD_ALERT_TITLE"]) for run in self.runner.runs]
 
-    @property
-    def resolved(self) -> str:
-        """What the last message says is over."""
-        return str(self.runner.runs[-1].environment["PREMBLYD_ALERT_RESOLVED"])
-
 
 @pytest.fixture
 def watching(store: Store) -> Watching:
@@ -144,6 +137,13 @@ def test_trouble_is_told_when_it_lasts_and_not_again_within_every(watching: Watc
     assert watching.look(2, after_ms=-400 * 24 * HOUR_MS) == ["dead"], "the clock was set back"
 
 
+def test_what_comes_together_is_told_together(watching: Watching) -> None:
+    watching.configure(alert("dead", "database"))
+    watching.bury()
+    watching.store_error = "the disk is full"
+    assert watching.look(2) == ["database dead"]
+
+
 def test_trouble_of_one_action_does_not_silence_that_of_another(watching: Watching) -> None:
     watching.configure(alert("dead", every="1h"))
     watching.bury(5, "newsletter")
@@ -154,30 +154,7 @@ def test_trouble_of_one_action_does_not_silence_that_of_another(watching: Watchi
     assert watching.look(3, after_ms=60_000) == []
 
 
-def test_what_was_told_and_is_over_is_told_once(watching: Watching) -> None:
-    watching.configure(alert("dead"))
-    watching.bury(2)
-    watching.look(2)
-    watching.forget_the_dead()
-    assert watching.look() == [], "it may come back"
-    assert watching.look(3) == [""]
-    assert watching.resolved == "dead (crm)"
-    assert watching.titles[-1].endswith(": resolved: dead (crm)")
-    assert watching.runner.runs[-1].body.startswith(b"\nResolved: dead (crm).\n")
-    assert watching.store.rows("SELECT name, kind FROM alert") == []
-
-
-def test_what_is_over_while_something_lasts_is_told_once_too(watching: Watching) -> None:
-    watching.configure(alert("dead", "database"))
-    watching.bury()
-    watching.store_error = "the disk is full"
-    assert watching.look(2) == ["database dead"], "what comes together is told together"
-    watching.store_error = None
-    assert watching.look(3) == ["dead"]
-    assert watching.resolved == "database"
-
-
-def test_a_restart_repeats_nothing_and_tells_what_is_over(watching: Watching) -> None:
+def test_a_restart_repeats_nothing(watching: Watching) -> None:
     def restart() -> None:
         watching.restart()
         watching.configure(alert("dead", every="30m"))
@@ -189,10 +166,9 @@ def test_a_restart_repeats_nothing_and_tells_what_is_over(watching: Watching) ->
     assert watching.look(3, after_ms=60_000) == []
     assert watching.look(1, after_ms=HOUR_MS) == ["dead"]
     watching.forget_the_dead()
-    restart()
-    assert watching.look(3) == [""]
-    restart()
-    assert watching.look(3) == []
+    watching.bury(1, "mail")
+    assert watching.look(2, after_ms=HOUR_MS) == ["dead"]
+    assert watching.store.rows("SELECT name, kind FROM alert") == [("page", "dead mail")]
 
 
 def test_what_comes_and_goes_is_told_once_within_every(watching: Watching) -> None:
@@ -202,10 +178,10 @@ def test_what_comes_and_goes_is_told_once_within_every(watching: Watching) -> No
         for error in ("the disk is full", None):
             watching.store_error = error
             told += watching.look(2, after_ms=60_000)
-    assert told == ["database", ""]
+    assert told == ["database"]
 
 
-def test_nothing_is_over_while_the_record_cannot_be_read_which_is_told(watching: Watching) -> None:
+def test_that_the_record_cannot_be_read_is_told(watching: Watching) -> None:
     watching.configure(alert("dead", {"silent": "1m"}), alert("database", name="other"))
     watching.bury()
     assert watching.look(2, after_ms=HOUR_MS) == ["dead silent"]
@@ -213,35 +189,8 @@ def test_nothing_is_over_while_the_record_cannot_be_read_which_is_told(watching:
         assert watching.look(3) == ["database"]
 
 
-def test_what_only_grows_old_is_not_called_over(watching: Watching) -> None:
-    watching.configure(alert("new_code", every="24h"))
-    watching.store.add(received_at_ms=watching.clock.now_ms(), response_code="E7")
-    assert watching.look(2) == ["new_code"]
-    assert watching.look(3, after_ms=25 * HOUR_MS) == []
-
-
-def test_what_a_full_list_leaves_out_is_not_called_over(watching: Watching) -> None:
-    watching.configure(alert("dead"))
-    for number in range(10):
-        watching.bury(1, f"action-{number}")
-    assert watching.look(2) == ["dead"]
-    watching.bury(2, "another")  # the list has ten, those with the most
-    assert watching.look(3) == ["dead"]
-    assert watching.resolved == ""
-
-
-def test_what_was_told_long_ago_is_not_called_over_after_a_long_stop(watching: Watching) -> None:
-    watching.store.by_hand(
-        "INSERT INTO alert (name, kind, at_ms)"
-        f" VALUES ('page', 'dead crm', {watching.clock.now_ms() - 2 * HOUR_MS})"
-    )
-    watching.configure(alert("dead", every="30m"))
-    assert watching.look(3) == []
-
-
-@pytest.mark.parametrize("after_ms", [AGAIN_MS, -24 * HOUR_MS])
 def test_a_hook_that_fails_has_told_nobody_runs_again_soon_and_is_trouble_until_then(
-    watching: Watching, after_ms: int
+    watching: Watching,
 ) -> None:
     watching.configure(alert("dead", "alert"))
     watching.bury()
@@ -249,21 +198,16 @@ def test_a_hook_that_fails_has_told_nobody_runs_again_soon_and_is_trouble_until_
         outcome=AttemptOutcome.FAILED, exit_code=3, error="exit 3", output="mail:\n cannot send\n"
     )
     with logged() as lines:
-        assert watching.look(4) == ["dead"]
-    assert [(line["event"], line["exit_code"]) for line in lines] == [("alert.failed", 3)]
+        assert watching.look(3) == ["dead"] * 2
+    assert [(line["event"], line["exit_code"]) for line in lines] == [("alert.failed", 3)] * 2
     told = "The alert page could not be sent: exit 3. It printed: mail: cannot send"
     assert failed_alerts(watching) == [told]
     watching.runner.result = SUCCEEDED
     with logged() as lines:
-        assert watching.look(after_ms=after_ms) == ["dead"], "not of itself"
-        assert watching.look(2, after_ms=AGAIN_MS) == []
+        assert watching.look() == ["dead"], "not of itself"
+        assert watching.look(2, after_ms=60_000) == []
     assert [(line["event"], line["kinds"]) for line in lines] == [("alert.sent", ["dead"])]
     assert failed_alerts(watching) == []
-    watching.forget_the_dead()
-    watching.runner.result = FAILED
-    assert watching.look(3) == [""]
-    watching.runner.result = SUCCEEDED
-    assert watching.look(3, after_ms=AGAIN_MS) == [""], "that it is over is told again, too"
 
 
 def test_another_alert_tells_that_it_could_not_be_sent(watching: Watching) -> None:
@@ -323,8 +267,7 @@ def test_silence_is_told_after_so_long_and_ends_with_an_event_of_prembly(
     assert watching.look(2, after_ms=5 * HOUR_MS) == [], "it counts from the start"
     assert watching.look(2, after_ms=HOUR_MS) == ["silent"]
     receive(b"1")
-    assert watching.look(2) == [""], "it is resolved"
-    assert watching.resolved == "silent"
+    assert watching.look(2) == []
     assert watching.look(2, after_ms=6 * HOUR_MS - 1) == []
     receive(b"an answer to us", verified_by="prembly-api")
     assert watching.look(2, after_ms=1) == ["silent"]
@@ -353,9 +296,9 @@ def test_a_full_disk_is_told_by_the_alerts_own_share(
 def test_notices_wake_nobody(watching: Watching) -> None:
     watching.configure(alert("unmatched"))
     now_ms = watching.clock.now_ms()
-    watching.store.add(received_at_ms=now_ms, response_code="07", token="premblyd-send-1")
+    watching.store.add(received_at_ms=now_ms, response_code="00")
     assert watching.look(2) == []
-    watching.store.add(received_at_ms=now_ms, response_code="07", token="of-prembly", body=b"2")
+    watching.store.add(received_at_ms=now_ms, response_code="07", body=b"2")
     assert watching.look(2) == ["unmatched"]
 
 
@@ -370,8 +313,8 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     assert "   premblyd deliveries --state dead --action crm\n" in text
     assert "Not repeated within 30m." in text
     posted = json.loads(chat.body)
-    assert list(posted) == "alert host at test severity kinds resolved title text attention".split()
-    assert (posted["alert"], posted["kinds"], posted["test"]) == ("chat", ["dead"], False)
+    assert list(posted) == "alert host at severity kinds title text attention".split()
+    assert (posted["alert"], posted["kinds"], posted["severity"]) == ("chat", ["dead"], "warning")
     assert posted["text"] == text
     assert "`premblyd cancel --dead --action crm`" in posted["attention"][0]["remedy"]
     assert posted["title"].endswith(": 2 deliveries of crm gave up (dead).")
@@ -459,25 +402,6 @@ def test_a_stop_ends_an_alerts_hook_that_runs(daemon: Premblyd, tmp_path: Path) 
 
 
 @pytest.mark.process
-def test_try_shows_an_alert(daemon: Premblyd, tmp_path: Path) -> None:
-    daemon.configure(alerts=[page(tmp_path, "dead", {"silent": "6h"})])
-    done = run("try", "--alert", "page", "--config", daemon.config)
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("page succeeded after ")
-    assert "The hook ended with exit status 0." in done.out
-    text = (tmp_path / "text").read_text()
-    assert text.startswith("This is a test by `premblyd try --alert page`: nothing is wrong.")
-    assert "An example: deliveries gave up." in text
-    assert variables(tmp_path)["PREMBLYD_ALERT_TEST"] == "true"
-    with serving(Handler.reply) as server:
-        http = {"url": server.url, "send": {"select": "{text: body.text}"}}
-        daemon.configure(alerts=[{"name": "chat", "on": ["dead"], "http": http}])
-        done = run("try", "--alert", "chat", "--json", "--config", daemon.config)
-    assert json.loads(done.out)["http_status"] == 200
-    assert list(json.loads(server.got[1])) == ["text"]
-
-
-@pytest.mark.process
 def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_path: Path) -> None:
     crm = {"name": "crm", "response_codes": ["00"], "shell": "cat; echo $PREMBLY_OUTCOME; exit 3"}
     daemon.configure(actions=[crm])
@@ -496,25 +420,13 @@ def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_
 
 
 def test_try_says_what_is_missing_and_check_what_cannot_run(daemon: Premblyd) -> None:
-    usage = "Give ACTION and FILE, or --alert NAME."
-    for arguments, code, told in (
-        ("crm", 2, usage),
-        ("", 2, usage),
-        ("--alert page crm", 2, usage),
-        ("--alert pagee", 1, "There is no alert pagee; the configuration has none."),
-        ("crm -", 1, "There is no action crm; the configuration has none."),
-    ):
-        done = run("try", *arguments.split(), "--config", daemon.config, stdin=b"{}")
-        assert (done.code, told in done.err) == (code, True), arguments
+    done = run("try", "crm", "-", "--config", daemon.config, stdin=b"{}")
+    assert (done.code, done.err) == (1, "There is no action crm; the configuration has none.\n")
     hook = {"name": "page", "on": ["dead", {"silent": "6h"}], "command": ["/nowhere/page"]}
     daemon.configure(alerts=[hook])
     done = run("check", "--config", daemon.config)
-    assert "Alert page: dead, silent: 6h; repeated at most every 30m." in done.out
     assert "warning: alert page: /nowhere/page is not an executable here" in done.err
 
 
-def test_every_kind_of_attention_can_be_an_alert_and_an_example_names_it() -> None:
+def test_every_kind_of_attention_can_be_an_alert() -> None:
     assert {"daemon", *kinds()} == {row.kind for row in troubles.table()}
-    every = [{"silent": "6h"} if kind == "silent" else kind for kind in kinds()]
-    shown = message.example(alert(*every), "host", 0)
-    assert all(words.partition(":")[0] in shown.text() for words in kinds().values())

@@ -62,7 +62,7 @@ def counts() -> Counts:
 def exporter(place: DatabaseAddress) -> Exporter:
     exporter = Exporter(place, At())
     exporter.configure(CONFIG)
-    exporter.watch(lambda: Runtime(requests=2, connections=5, hooks=1, store_works=True))
+    exporter.watch(lambda: Runtime(store_works=True))
     return exporter
 
 
@@ -114,8 +114,7 @@ def test_a_code_or_a_type_that_nobody_knows_makes_no_label(counts: Counts) -> No
         counts.listen(*received(type=name))
     assert +counts.events == {
         ("verification.direct", "00", "verified"): 1,
-        ("verification.direct", "E7", "verified"): 1,
-        ("verification.direct", "other", "verified"): 2,
+        ("verification.direct", "other", "verified"): 3,
         ("verification.direct", "missing", "verified"): 1,
         ("other", "00", "verified"): 1,
         ("transaction.processed", "00", "verified"): 1,
@@ -151,16 +150,11 @@ def test_all_counts_are_there_from_the_start(exporter: Exporter) -> None:
         ("inquiries_total", {"purpose": "confirm", "result": "contradicted"}),
     ):
         assert value(found, f"premblyd_{name}", **labels) == 0
-    events = {tuple(sorted(each.labels.values())) for each in found["premblyd_events_total"]}
-    assert {("01", "sdk.session", "verified"), ("credit", "missing", "unknown")} <= events
-    assert ("00", "credit", "verified") not in events, "it never verifies anybody"
-    assert not [labels for labels in events if "E7" in labels], "there may be thousands"
 
 
 def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: Exporter) -> None:
     for told in (received(), received(), attempt()):
         exporter.counts.listen(*told)
-    exporter.counts.listen("transaction.committed", {"duration_s": 0.003})
     add_many(store, 4, "crm")
     for job in claim(store, crm=2).jobs[:1]:
         finish(store, job, FAILED)
@@ -169,18 +163,13 @@ def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: E
     assert value(found, "premblyd_events_total", **event) == 2
     assert value(found, "premblyd_answer_duration_seconds_bucket", le="0.005") == 2
     assert value(found, "premblyd_answer_duration_seconds_sum") == pytest.approx(0.008)
-    assert value(found, "premblyd_commit_duration_seconds_bucket", le="0.0025") == 0
-    assert value(found, "premblyd_commit_duration_seconds_bucket", le="0.005") == 1
     for name, of_crm in (("waiting", 2), ("overdue", 2), ("dead", 1)):
         assert value(found, f"premblyd_{name}_deliveries", action="crm") == of_crm
     assert value(found, "premblyd_oldest_waiting_seconds", action="crm") == 60
     assert value(found, "premblyd_last_event_timestamp_seconds") == NOW_MS / 1000
     assert value(found, "premblyd_needs_attention", kind="dead") == 1
-    assert value(found, "premblyd_requests_in_flight") == 2
-    sizes = store.backend.sizes()
-    assert value(found, "premblyd_database_bytes") == sizes.database_bytes
     if isinstance(store.place, Path):
-        assert value(found, "premblyd_wal_bytes") > 0
+        assert value(found, "premblyd_disk_free_bytes") > 0
     assert value(found, "premblyd_record_readable") == value(found, "premblyd_store_up") == 1
     assert found["process_resident_memory_bytes"]
 
@@ -189,10 +178,6 @@ def test_without_a_record_the_rest_is_exposed(exporter: Exporter, place: Databas
     with away(place):
         found = samples(exporter)
     assert value(found, "premblyd_record_readable") == 0
-    if isinstance(place, Path):
-        assert value(found, "premblyd_database_bytes") == 0
-    else:
-        assert "premblyd_database_bytes" not in found, "nobody can ask the server for it"
     assert "premblyd_waiting_deliveries" not in found
     assert "premblyd_webhooks_total" in found
 

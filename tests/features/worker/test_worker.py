@@ -61,7 +61,7 @@ async def test_a_line_has_the_body_however_large_it_is() -> None:
 @pytest.mark.promise
 async def test_a_process_is_kept_and_gets_one_line_at_a_time(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    worker = shell(f'{WAIT}; printf "ok $n $n\\nok $n again\\nok 1 late\\n" >&4')
+    worker = shell(f'{WAIT}; echo "ok $n $n" >&4')
     async with Working(worker=worker, env={"GO": str(go)}) as at:
         running = at.begin(*range(1, 6))
         await at.until_busy(1)

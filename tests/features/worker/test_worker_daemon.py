@@ -1,5 +1,4 @@
-"""Worker hooks in a daemon: in a process of its own, as they are started, halted and reloaded by
-it, and commands tell of them."""
+"""Worker hooks in a daemon: in a process of its own, as they are started and reloaded by it."""
 
 import json
 from pathlib import Path
@@ -15,13 +14,7 @@ from tests.support.workers import ANSWERS_OK, WAIT, shell
 
 pytestmark = pytest.mark.process
 
-# It is started again after a tenth of a second, and not after 1, 2, 4 s …
-SOON = """
-from premblyd.features.worker import worker
-worker.FIRST_AGAIN_S = worker.MAX_AGAIN_S = 0.1
-"""
 STATES = "SELECT state, attempts_left FROM delivery ORDER BY id"
-HALTS = "SELECT action, reason FROM halt ORDER BY action"
 
 
 def worker(program: list[str], **keys: Any) -> dict[str, Any]:
@@ -29,36 +22,10 @@ def worker(program: list[str], **keys: Any) -> dict[str, Any]:
     return own | {"retry": {"attempts": 3}, **keys}
 
 
-def halted(daemon: Premblyd) -> list[dict[str, Any]]:
-    items = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
-    return [item for item in items if item["kind"] == "halted"]
-
-
 def succeeded(daemon: Premblyd) -> list[str]:
     """Return what those attempts printed that succeeded: the numbers of their processes."""
     rows = daemon.rows("SELECT output FROM attempt WHERE outcome = 'succeeded' ORDER BY id")
     return [output for (output,) in rows]
-
-
-def test_what_a_program_that_is_missing_would_do_waits_until_it_is_there(tmp_path: Path) -> None:
-    program, made = tmp_path / "program", tmp_path / "made"
-    with Premblyd(tmp_path, actions=[worker([str(program)])]) as daemon:
-        daemon.start(before=SOON)
-        daemon.send(b'{"number": 1}')
-        daemon.wait_for_rows([("tell", "not_found")], HALTS)
-        daemon.send(b'{"number": 2}')
-        daemon.wait_for_rows([("pending", 3), ("pending", 3)], STATES)
-        [item] = halted(daemon)
-        assert item["text"].startswith("tell has run nothing ")
-        assert "its worker's program is not there" in item["text"]
-        assert daemon.rows("SELECT count(*) FROM attempt WHERE delivery_id = 2") == [(0,)]
-        made.write_text(f"#!/bin/sh\n{ANSWERS_OK[2]}")
-        made.chmod(0o755)
-        made.rename(program)
-        daemon.wait_for_rows([("succeeded", 2), ("succeeded", 2)], STATES)
-        daemon.wait_for_rows([], HALTS)
-        assert halted(daemon) == []
-        assert [line["action"] for line in daemon.logged("worker.resumed")] == ["tell"]
 
 
 def test_what_waits_for_its_process_is_not_given_when_its_person_is_erased(tmp_path: Path) -> None:
@@ -79,9 +46,8 @@ def test_what_waits_for_its_process_is_not_given_when_its_person_is_erased(tmp_p
         assert (line["delivery"], line["erased"], line["body"]) == (2, True, None)
 
 
-def test_a_reload_replaces_processes_of_what_has_changed_or_aborted(tmp_path: Path) -> None:
-    aborts = tmp_path / "aborts"
-    program = shell(f'[ -e {aborts} ] && echo "abort $n" >&4 || echo "ok $n $pid" >&4')
+def test_a_reload_replaces_processes_of_what_has_changed(tmp_path: Path) -> None:
+    program = ANSWERS_OK
     plain, changed = worker(program), worker(program, env={"CHANGED": "yes"})
     with Premblyd(tmp_path, actions=[plain]) as daemon:
         daemon.start()
@@ -97,12 +63,3 @@ def test_a_reload_replaces_processes_of_what_has_changed_or_aborted(tmp_path: Pa
         assert deliver(2) == first
         daemon.reload(actions=[changed])
         assert deliver(3) != first
-        aborts.touch()
-        daemon.send(b'{"number": 4}')
-        daemon.wait_for_rows([("tell", "aborted")], HALTS)
-        [item] = halted(daemon)
-        assert "systemctl reload premblyd" in item["remedy"]
-        aborts.unlink()
-        daemon.reload(actions=[changed])
-        wait_until(lambda: len(succeeded(daemon)) == 4)
-        daemon.wait_for_rows([], HALTS)

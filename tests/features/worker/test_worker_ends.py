@@ -2,7 +2,6 @@
 that costs the deliveries which they had."""
 
 import asyncio
-import fcntl
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,11 @@ from premblyd.features.worker.protocol import numbered
 from premblyd.run import process
 from premblyd.run.starting import NOT_OURS, TAKEN_OVER, Permit
 from premblyd.run.strays import kill_marked, read_mark
+from tests.support.jobs import action
 from tests.support.waiting import until
-from tests.support.workers import ANSWERS_OK, WAIT, Working, end, python, runs, shell
+from tests.support.workers import WAIT, Working, end, runs, shell
 
 pytestmark = pytest.mark.process
-
-HOUR_S = 3600.0
-
 
 DEATHS = {
     "echo half; exit 3": ("exit status 3", 3),
@@ -40,8 +37,8 @@ async def test_a_process_that_dies_spends_the_attempt_it_was_at_alone(does: str)
 
 
 FAULTS = {
-    "done with 1": "its line does not begin with one of ok, retry, dead, busy, abort",
-    "ok 2": "it answers a number that was not given",
+    "done with 1": "its line does not begin with one of ok, retry, dead",
+    "ok 2": "it answers a number that it does not have",
 }
 
 
@@ -86,25 +83,6 @@ async def test_a_silent_process_is_killed_with_its_whole_group(tmp_path: Path) -
         await until(lambda: not [pid for pid in left if runs(pid)])
 
 
-async def test_who_is_busy_has_more_time_but_not_for_ever(tmp_path: Path) -> None:
-    worker = shell(
-        'for each in 1 2 3; do while [ ! -e "$GO$each" ]; do sleep 0.01; done;'
-        ' echo "busy $n" >&4; done; sleep 600'
-    )
-    hook = {"worker": worker, "timeout": "1h", "max_busy": "150m", "env": {"GO": f"{tmp_path}/"}}
-    async with Working(**hook) as at:
-        (running,) = at.begin(5)
-        await at.until_busy(1)
-        (conversation,) = at.conversations
-        for number in (1, 2, 3):
-            at.later(0.8 * HOUR_S)  # were that too much, it would be killed, and not say anything
-            heard_at = conversation._silent_since
-            (tmp_path / str(number)).touch()
-            await until(lambda before=heard_at: conversation._silent_since > before)  # type: ignore[misc]
-        at.later(0.2 * HOUR_S)
-        assert end(await running) == ("timed_out", "still busy after 9000 s", "")
-
-
 async def test_who_can_answer_no_more_is_ended() -> None:
     async with Working(worker=shell("exec 4>&-; sleep 600")) as at:
         (running,) = at.begin(5)
@@ -129,56 +107,13 @@ async def test_an_orphan_wedges_nothing_and_what_is_left_is_killed(tmp_path: Pat
         await until(lambda: not runs(orphan))
 
 
-async def test_max_runs_ends_a_process_in_good_order(tmp_path: Path) -> None:
-    bye = tmp_path / "bye"
-    worker = [*ANSWERS_OK[:2], f'{ANSWERS_OK[2]} >"$BYE"']
-    async with Working(worker=worker, max_runs=2, env={"BYE": str(bye)}) as at:
-        pids = [(await at.run(delivery)).output for delivery in range(4)]
-        await at.until_gone()
-        assert bye.exists()
-    assert pids[0] == pids[1] != pids[2] == pids[3]
-
-
-@pytest.mark.parametrize("key", ["max_age", "idle"])
-async def test_a_process_ends_when_it_is_old_or_has_nothing_to_do(key: str) -> None:
-    async with Working(worker=ANSWERS_OK, **{key: "1h"}) as at:
-        before = (await at.run(5)).output
-        for _ in range(1 if key == "max_age" else 3):  # who is idle now and then is kept
-            at.later(0.6 * HOUR_S)
-            assert (await at.run(6)).output == before
-        at.later(0.6 * HOUR_S if key == "max_age" else 1.1 * HOUR_S)
-        await at.until_gone()
-        assert (await at.run(7)).output != before
-
-
-async def test_a_process_with_much_memory_ends_after_its_work() -> None:
-    worker = python("text = b'x' * (64 << 20); say('ok', n, os.getpid())")
-    async with Working(worker=worker, max_memory="50 MiB") as at:
-        before = await at.run(5)
-        at.later(2)
-        await at.until_gone()
-        assert before.outcome == "succeeded"
-
-
-async def test_a_process_with_far_too_much_memory_is_killed(tmp_path: Path) -> None:
-    grown = tmp_path / "grown"
-    worker = python("text = b'x' * (256 << 20); open(os.environ['GROWN'], 'w'); time.sleep(600)")
-    keys = {"max_memory": "50 MiB", "timeout": "10m", "env": {"GROWN": str(grown)}}
-    async with Working(worker=worker, **keys) as at:
-        (running,) = at.begin(5)
-        await until(lambda: grown.exists() or running.done())
-        while not running.done():
-            at.later(1)
-            await asyncio.sleep(0.01)
-        assert (await running).error == "the worker process has more than twice `max_memory`"
-
-
 async def test_who_does_not_end_by_itself_gets_sigterm_and_then_sigkill(tmp_path: Path) -> None:
     worker = shell('trap \'>"$TERMINATED"\' TERM; echo "ok $n" >&4; while :; do sleep 0.01; done')
     term = tmp_path / "term"
-    async with Working(worker=worker, max_runs=1, env={"TERMINATED": str(term)}) as at:
+    async with Working(worker=worker, env={"TERMINATED": str(term)}) as at:
         assert (await at.run()).outcome == "succeeded"
         (conversation,) = at.conversations
+        at.configure(action("other", shell="true"))
         assert not term.exists()
         at.later(6)
         await until(term.exists)
@@ -230,7 +165,6 @@ async def test_a_revoked_permit_kills_its_process_and_costs_nothing(tmp_path: Pa
         await at.until_busy(1)
         await asyncio.to_thread(permit.revoke)
         assert end(await lost) == ("interrupted", TAKEN_OVER, "")
-        assert at.halts == {}
         go.touch()
         assert (await at.run(6)).outcome == "succeeded"
 
@@ -264,41 +198,3 @@ async def test_a_line_is_not_written_when_its_claim_lapses_while_it_is_prepared(
     async with Working(worker=shell('echo "ok $n $n" >&4')) as at:
         assert end(await at.run(5, permit=Permit(claim))) == ("interrupted", NOT_OURS, None)
         assert end(await at.run(6)) == ("succeeded", None, "1")
-
-
-@pytest.mark.parametrize("is_ours", [True, False])
-async def test_a_line_that_waits_for_room_in_the_pipe_is_taken_back_when_its_claim_has_lapsed(
-    tmp_path: Path, is_ours: bool
-) -> None:
-    """It is given again if the claim still stands."""
-    claim = Doubtful(is_ours)
-    claim.proofs = 1
-    # It answers the second line before it reads that.
-    worker = shell(
-        """
-        [ $n = 2 ] || echo "ok $n $n" >&4
-        [ $n = 1 ] || continue
-        while [ ! -e "$GO" ]; do sleep 0.01; done; echo "ok 2" >&4
-        while [ ! -e "$GO_ON" ]; do sleep 0.01; done
-        """
-    )
-    go, go_on = tmp_path / "go", tmp_path / "go_on"
-    async with Working(worker=worker, env={"GO": str(go), "GO_ON": str(go_on)}) as at:
-        assert (await at.run(5)).outcome == "succeeded"
-        (conversation,) = at.conversations
-        pipe = conversation._input
-        room = fcntl.fcntl(pipe._descriptor, fcntl.F_GETPIPE_SZ) - 1500
-        (unread,) = at.begin(6, body=b'"%b"' % (b"x" * room))
-        await at.until_busy(1)
-        was_waiting = pipe.is_waiting
-        go.touch()
-        assert (await unread).outcome == "succeeded"
-        # It has no room, and is so short that the kernel writes all of it or nothing.
-        (waits,) = at.begin(7, body=b'"%b"' % (b"x" * 2000), permit=Permit(claim))
-        await at.until_busy(1)
-        assert (was_waiting, pipe.is_waiting) == (False, True)
-        claim.proofs = 0
-        go_on.touch()
-        ended = ("succeeded", None, "4") if is_ours else ("interrupted", NOT_OURS, None)
-        assert end(await waits) == ended
-        assert claim.proofs == 1

@@ -112,14 +112,14 @@ def test_the_schema_of_another_build_is_refused_and_left(
 
 def test_what_a_feature_lacks_is_made_and_what_one_has_that_is_gone_stays(path: Path) -> None:
     with closing(opening.connect(path)) as other:
-        other.execute_sql("DROP TABLE halt")
-        other.execute_sql("UPDATE schema_part SET feature = 'gone' WHERE feature = 'worker'")
+        other.execute_sql("DROP TABLE pause")
+        other.execute_sql("UPDATE schema_part SET feature = 'gone' WHERE feature = 'pause'")
     opening.require_usable(path)
-    with pytest.raises(SchemaError, match=r"lacks the tables of worker\. The daemon makes them"):
+    with pytest.raises(SchemaError, match=r"lacks the tables of pause\. The daemon makes them"):
         opening.connect_read_only(path)
     assert not opening.prepare(path)
     with closing(opening.connect_read_only(path)) as made:
-        assert made.table_exists("halt")
+        assert made.table_exists("pause")
         names = {name for (name,) in made.execute_sql("SELECT feature FROM schema_part")}
     assert names == {"gone", *schema.parts()} - {""}
 

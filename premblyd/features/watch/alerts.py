@@ -1,27 +1,30 @@
-"""The daemon's watch: it looks for problems a few times a minute and runs the alerts' hooks.
+"""Alerts: what they say, and when. The daemon looks for problems a few times a minute and runs the
+alerts' hooks.
 
 Begin with `TroubleWatch.look`. `find` asks the table of troubles, beside the loop; `AlertLog` keeps
 what was sent, so that a restart repeats nothing.
 """
 
 import asyncio
+import secrets
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from premblyd.config.hooks import CommandHook, ShellHook
 from premblyd.config.models import Config
-from premblyd.features.watch.message import Message, thing
 from premblyd.features.watch.settings import ALERTS, Alert, Trigger
 from premblyd.features.watch.tables import Alert as Row
-from premblyd.ground import loops
+from premblyd.ground import jsontext, loops, times
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError, StoreUnavailableError
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
-from premblyd.record.told import MAX_ITEMS, Item, Situation
+from premblyd.record.told import MARKS, Item, Situation
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Statement, Transaction, param
@@ -29,88 +32,125 @@ from premblyd.store.states import AttemptOutcome
 from premblyd.store.writer import Step, Writer
 
 LOOK_EVERY_S = 20.0
-AGAIN_MS = 60_000  # after a hook that failed
 MAX_PRINTED_CHARS = 500  # of a hook that failed: the end of the story is in its own log
 
 # When each alert last reported each thing: a kind of trouble, or `kind subject`.
 Sent = dict[tuple[str, str], int]
 
 
+def thing(item: Item) -> str:
+    """Return the name under which a reported item is remembered: its kind, and what it is about."""
+    return f"{item.kind} {item.subject}".rstrip()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Troubles:
-    """What one look has found."""
+class Message:
+    """An alert's message: the present items, of one kind or several."""
 
-    items: Mapping[Trigger, Sequence[Item]]
-    is_read: bool  # the record was: what is not among `items` is not there
-    can_store: bool
+    alert: Alert
+    items: Sequence[Item]
+    host: str
+    at_ms: int
 
-    def of(self, alert: Alert) -> list[Item]:
-        """Return what `alert` is to tell of, the gravest first: not that it could not be sent
-        itself."""
-        items = [
-            item
-            for trigger in alert.on
-            for item in self.items[trigger]
-            if item.needs_somebody and (item.kind, item.subject) != ("alert", alert.name)
-        ]
-        return sorted(items, key=lambda item: -item.severity)
+    @property
+    def title(self) -> str:
+        """One line, such as an e-mail's subject."""
+        if len(self.items) == 1:
+            return f"premblyd on {self.host}: {self.items[0].text}"
+        kinds = ", ".join(self.kinds)
+        return f"premblyd on {self.host}: {len(self.items)} things need attention ({kinds})"
 
-    def can_tell_that_over(self, kind: str) -> bool:
-        """Return whether an absent problem of `kind` has ended: some kinds only get old, and
-        nothing is known while the record can't be read."""
-        from premblyd.record import troubles
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of trouble, the gravest first."""
+        return list(dict.fromkeys(item.kind for item in self.items))
 
-        [row] = [row for row in troubles.table() if row.kind == kind]
-        is_known = self.is_read or not row.reads_record
-        return row.passes and is_known and (kind != "silent" or self.can_store)
+    @property
+    def severity(self) -> str:
+        return max(item.severity for item in self.items).word
+
+    def text(self) -> str:
+        """Return all of it, with what to do about each thing."""
+        lines = [f"premblyd on {self.host} needs attention."]
+        for item in self.items:
+            lines += ["", f"{MARKS[item.severity]} {item.text}", f"   {item.remedy}"]
+            lines.append(f"   {item.command}")
+        lines += ["", f"Not repeated within {self.alert.every}."]
+        lines += ["`premblyd status` shows the current state."]
+        return "\n".join(lines) + "\n"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it for programs. `text` is what chat systems show."""
+        return {
+            "alert": self.alert.name,
+            "host": self.host,
+            "at": times.iso(self.at_ms),
+            "severity": self.severity,
+            "kinds": self.kinds,
+            "title": self.title,
+            "text": self.text(),
+            "attention": [item.as_json() for item in self.items],
+        }
+
+    def invocation(self) -> Invocation:
+        """Return how the alert's hook is run: with text on standard input, else with JSON."""
+        is_text = isinstance(self.alert.hook, ShellHook | CommandHook)
+        return Invocation(
+            action=self.alert.name,
+            id=f"{secrets.token_hex(16)}-{self.alert.name}",
+            body=self.text().encode() if is_text else jsontext.dumps(self.as_json()),
+            environment={
+                "PREMBLYD_ALERT_NAME": self.alert.name,
+                "PREMBLYD_ALERT_TITLE": self.title,
+                "PREMBLYD_ALERT_SEVERITY": self.severity,
+                "PREMBLYD_ALERT_KINDS": " ".join(self.kinds),
+                "PREMBLYD_ALERT_HOST": self.host,
+            },
+        )
 
 
 def find(
-    settings: Config,
-    place: DatabaseAddress,
-    now_ms: int,
-    *,
-    started_at_ms: int,
-    store_error: str | None,
-) -> Troubles:
-    """Look for what the alerts are on. It reads the database, so not in the loop. Never raise
+    settings: Config, situation: Situation, place: DatabaseAddress
+) -> dict[Trigger, list[Item]]:
+    """Return what the alerts are on. It reads the database, so not in the loop. Never raise
     because that can't be read: that is trouble, too."""
-    situation = Situation(
-        record=None,
-        now_ms=now_ms,
-        settings=settings,
-        path=file_of(place),
-        store_error=store_error,
-        started_at_ms=started_at_ms,
-    )
     try:
         with closing(connect_read_only(place)) as record:
-            return _find_items(settings, replace(situation, record=record))
+            return _found(settings, replace(situation, record=record))
     except PremblydError as error:
-        return _find_items(settings, replace(situation, store_error=store_error or str(error)))
+        told = situation.store_error or str(error)
+        return _found(settings, replace(situation, store_error=told))
 
 
-def _find_items(settings: Config, situation: Situation) -> Troubles:
+def _found(settings: Config, situation: Situation) -> dict[Trigger, list[Item]]:
     # Here, as a daemon without alerts need not read the record, and the code for that takes a tenth
     # of a start.
     from premblyd.record import troubles
 
-    return Troubles(
-        items={
-            trigger: troubles.items(
-                replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
-                kinds=[trigger.kind],
-            )
-            for alert in ALERTS.of(settings)
-            for trigger in alert.on
-        },
-        is_read=situation.record is not None,
-        can_store=situation.store_error is None,
-    )
+    return {
+        trigger: troubles.items(
+            replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
+            kinds=[trigger.kind],
+        )
+        for alert in ALERTS.of(settings)
+        for trigger in alert.on
+    }
+
+
+def _of(alert: Alert, found: Mapping[Trigger, Sequence[Item]]) -> list[Item]:
+    """Return what `alert` is to tell of, the gravest first: not that it could not be sent
+    itself."""
+    items = [
+        item
+        for trigger in alert.on
+        for item in found[trigger]
+        if item.needs_somebody and (item.kind, item.subject) != ("alert", alert.name)
+    ]
+    return sorted(items, key=lambda item: -item.severity)
 
 
 class AlertLog:
-    """Keeps when each alert last reported each problem, until the problem ends."""
+    """Keeps when each alert last reported each problem, for as long as it is not to be repeated."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -123,18 +163,15 @@ class AlertLog:
 
         return self._writer.call(operation, Step.EVIDENCE)
 
-    def keep(
-        self, name: str, told: Iterable[str], over: Iterable[str], at_ms: int
-    ) -> "asyncio.Future[None]":
-        """Keep that the alert `name` reported `told`, and that what is `over` has ended. Raise
-        StoreUnavailableError when it can't be kept."""
+    def keep(self, alert: Alert, told: Iterable[str], at_ms: int) -> "asyncio.Future[None]":
+        """Keep that the alert reported `told`. Raise StoreUnavailableError when it can't be
+        kept."""
 
         def operation(transaction: Transaction) -> None:
+            transaction.change(_FORGET, name=alert.name, old_ms=at_ms - alert.every_ms)
             for kind in told:
-                sent = {"name": name, "kind": kind, "at_ms": at_ms}
+                sent = {"name": alert.name, "kind": kind, "at_ms": at_ms}
                 transaction.change(_KEEP, **sent, error=None, output=None)
-            for kind in (*over, _NOT_SENT):
-                transaction.change(_FORGET, name=name, kind=kind)
 
         return self._writer.call(operation, Step.EVIDENCE)
 
@@ -159,7 +196,11 @@ _KEEP = Statement(
         conflict_target=[Row.name, Row.kind], update=_VALUES
     )
 )
-_FORGET = Statement(Row.delete().where(Row.name == param("name"), Row.kind == param("kind")))
+_FORGET = Statement(
+    Row.delete().where(
+        Row.name == param("name"), (Row.kind == _NOT_SENT) | (Row.at_ms < param("old_ms"))
+    )
+)
 
 
 class TroubleWatch:
@@ -167,9 +208,8 @@ class TroubleWatch:
 
     A thing is a kind of trouble and what it is about, such as an action. It is reported when two
     looks in a row find it: so what comes together is gathered, and what passes by itself wakes
-    nobody. Then it is not reported again within `every`. What two looks in a row no longer find is
-    resolved, and that is reported once. A hook that fails has reported nothing, and runs again
-    soon.
+    nobody. Then it is not reported again within `every`. A hook that fails has reported nothing,
+    and runs again after the next look.
     """
 
     def __init__(
@@ -190,12 +230,8 @@ class TroubleWatch:
         self._store_error = store_error
         self._is_leader = is_leader
         self._started_at_ms = clock.now_ms()
-        self._host = socket.gethostname()
         self._sent: Sent | None = None  # None: not read yet
-        self._open: set[tuple[str, str]] = set()  # by alert and thing: told, and not yet resolved
-        self._seen: set[tuple[str, str]] = set()  # there at the last look
-        self._gone: set[tuple[str, str]] = set()  # of the open ones, not there at the last look
-        self._not_before_ms: dict[str, int] = {}  # by alert whose hook failed
+        self._seen: set[tuple[str, str]] = set()  # there at the last look, by alert and thing
 
     def configure(self, settings: Config) -> None:
         """Use these alerts from the next look on."""
@@ -218,50 +254,26 @@ class TroubleWatch:
             self._sent = None  # the one that looks meanwhile keeps what it sends
             return
         settings, now_ms = self._settings, self._clock.now_ms()
-        sent = await self._read_sent(now_ms)
-        found = await asyncio.to_thread(
-            find,
-            settings,
-            self._place,
-            now_ms,
-            started_at_ms=self._started_at_ms,
+        sent = await self._read_sent()
+        situation = Situation(
+            record=None,
+            now_ms=now_ms,
+            settings=settings,
+            path=file_of(self._place),
             store_error=self._store_error(),
+            started_at_ms=self._started_at_ms,
         )
+        found = await asyncio.to_thread(find, settings, situation, self._place)
         seen_before, self._seen = self._seen, set()
-        gone_before, self._gone = self._gone, set()
         due: list[Message] = []
         for alert in ALERTS.of(settings):
-            items = found.of(alert)
+            items = _of(alert, found)
             self._seen |= {(alert.name, thing(item)) for item in items}
             lasting = [item for item in items if (alert.name, thing(item)) in seen_before]
-            gone = self._gone_of(alert, items, found)
-            self._gone |= gone
-            over = sorted(told for name, told in gone & gone_before)
-            if over or self._is_due(alert, lasting, sent, now_ms):
-                host = self._host
-                due.append(Message(alert=alert, items=lasting, over=over, host=host, at_ms=now_ms))
-        due = [message for message in due if self._may_run(message.alert, now_ms)]
+            if self._is_due(alert, lasting, sent, now_ms):
+                host = socket.gethostname()
+                due.append(Message(alert=alert, items=lasting, host=host, at_ms=now_ms))
         await asyncio.gather(*(self._send(message, sent) for message in due))
-
-    def _gone_of(self, alert: Alert, items: list[Item], found: Troubles) -> set[tuple[str, str]]:
-        """Return what `alert` has reported and is no longer there."""
-        counts = Counter(item.kind for item in items)
-        here = {thing(item) for item in items}
-        judged = {
-            trigger.kind
-            for trigger in alert.on
-            # Of a full list, what is not in it may be there.
-            if counts[trigger.kind] < MAX_ITEMS and found.can_tell_that_over(trigger.kind)
-        }
-        return {
-            (name, told)
-            for name, told in self._open
-            if name == alert.name and told not in here and told.partition(" ")[0] in judged
-        }
-
-    def _may_run(self, alert: Alert, now_ms: int) -> bool:
-        # A time further off than it is ever set was set before the clock was set back.
-        return not 0 < self._not_before_ms.get(alert.name, 0) - now_ms <= AGAIN_MS
 
     def _is_due(self, alert: Alert, items: list[Item], sent: Sent, now_ms: int) -> bool:
         """Return whether any of `items` was not told within `every`."""
@@ -278,15 +290,12 @@ class TroubleWatch:
         tell("alert.sent", alert=alert.name, kinds=message.kinds, items=len(message.items))
         told = {thing(item) for item in message.items}
         sent.update({(alert.name, each): message.at_ms for each in told})
-        self._open |= {(alert.name, each) for each in told}
-        self._open -= {(alert.name, each) for each in message.over}
         # Perhaps that is what it reported; it is remembered until a restart.
         with suppress(StoreUnavailableError):
-            await self._log.keep(alert.name, told, message.over, message.at_ms)
+            await self._log.keep(alert, told, message.at_ms)
 
     async def _failed(self, message: Message, result: Result) -> None:
         alert = message.alert
-        self._not_before_ms[alert.name] = message.at_ms + AGAIN_MS
         tell(
             "alert.failed",
             alert=alert.name,
@@ -300,18 +309,11 @@ class TroubleWatch:
         with suppress(StoreUnavailableError):  # the log has it
             await self._log.keep_failure(alert.name, message.at_ms, result.error, printed)
 
-    async def _read_sent(self, now_ms: int) -> Sent:
+    async def _read_sent(self) -> Sent:
         """Return what was sent; nothing as long as that can't be read."""
         if self._sent is None:
             try:
                 self._sent = await self._log.read()
             except StoreUnavailableError:
                 self._sent = {}
-            # What lasts is reported again each `every`: what was reported long before has ended.
-            every_ms = {alert.name: alert.every_ms for alert in ALERTS.of(self._settings)}
-            self._open = {
-                (name, told)
-                for (name, told), at_ms in self._sent.items()
-                if 0 <= now_ms - at_ms < 2 * every_ms.get(name, 0)
-            }
         return self._sent
