@@ -23,7 +23,7 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import withheld
-from premblyd.queue.spellings import Spelt, look_up, reference_key
+from premblyd.queue.names import Spelt, look_up, reference_key
 from premblyd.store.columns import emptied_if
 from premblyd.store.engine import (
     BulkInsert,
