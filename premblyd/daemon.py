@@ -19,13 +19,11 @@ from premblyd.ground.databases import OnServer
 from premblyd.ground.loops import Loops
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock, SharedClock
-from premblyd.queue import hooks, identity
+from premblyd.queue import hooks
 from premblyd.queue.heartbeat import Heartbeat
-from premblyd.queue.identity import Identity
 from premblyd.queue.inbox import Inbox
-from premblyd.queue.member import AboutHost, Member
 from premblyd.queue.queue import Queue
-from premblyd.queue.register import Hosts
+from premblyd.queue.register import AboutHost, Hosts, Identity, Member
 from premblyd.receive import listening
 from premblyd.receive.server import Receiver, make_server
 from premblyd.run.dispatcher import Actions, Dispatcher
@@ -86,7 +84,7 @@ class Daemon:
         settings = self._settings
         self._open_store(opened)
         about = next((about(settings) for about in added("daemon", "HOSTS")), AboutHost())
-        own = identity.of_this_process(about.name or socket.gethostname())
+        own = Identity.of_this_process(about.name or socket.gethostname())
         self._queue = Queue(self._writer, own.worker)
         names = (action.name for action in settings.actions)
         hosts = Hosts(self._writer, own, names, about.lost_after_ms)

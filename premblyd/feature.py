@@ -8,8 +8,8 @@ none of those that it does not need:
                   alerts may be for; OCCURRENCES: events of the log, with EXPECTED: no warnings
                   (ground/telemetry.py); COUNTS: metrics that count these (`Count`)
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
-                  what is wrong between values of the file; ADDRESSES, NAMED_ADDRESSES: how it opens
-                  a database file (`Config.database`, `--database`); INIT_OPTIONS: of
+                  what is wrong between values of the file; ADDRESSES, TYPED_ADDRESSES: how it opens
+                  a database (`Config.database`, `--database`); INIT_OPTIONS: of
                   `premblyd init`; LOGS_REFERENCES: whether the
                   log may name verifications. And models of its hooks: to be defined is enough for
                   them (config/hooks.py)

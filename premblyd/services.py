@@ -10,8 +10,8 @@ from premblyd.config.routing import Routing
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
 from premblyd.queue.heartbeat import Heartbeat
-from premblyd.queue.identity import Identity
 from premblyd.queue.queue import Queue
+from premblyd.queue.register import Identity
 from premblyd.run.dispatcher import Gate
 from premblyd.run.kinds import Runners
 from premblyd.store.backend import Backend

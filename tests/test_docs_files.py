@@ -83,7 +83,7 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     examples = re.sub(r"^# ?", "", actions + examples, flags=re.MULTILINE)
     examples = re.sub(r"# (\w+: /)", r"\1", examples)
     own = ("prembly-live-key", "crm-token", "crm-signing-secret")
-    asking = ("prembly-api-key", "prembly-organisation")
+    asking = ("prembly-api-key",)
     loaded = load(settings + examples, tmp_path, *own, *asking)
     crm, page, archive, _, tell = loaded.actions
     prembly = PREMBLY.of(loaded)

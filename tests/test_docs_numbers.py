@@ -47,7 +47,6 @@ PROMISED = [
     ("ground.httpclient.MAX_READ_BYTES", 16 * MIB, "hooks", "Reading stops at 16 MiB"),
     ("ground.httpclient.MAX_HEAD_BYTES", 64 << 10, "hooks", "A head over 64 KiB is a failure"),
     ("queue.jobs.SMALL_BYTES", 64 << 10, "hooks", "the bodies over 64 KiB of running hooks"),
-    ("features.asking.shown.LONG_WAIT_MS", MINUTE_MS, "monitoring", "wait for a minute or more"),
     ("features.asking.client.ALLOWED_FAILURES", 5, "hooks", "After five failures in a row"),
     ("features.asking.client.FIRST_PAUSE_S", 10.0, "hooks", "nothing is asked for 10 s"),
     ("features.asking.client.MAX_PAUSE_S", 300.0, "hooks", "for up to five minutes"),
@@ -60,7 +59,6 @@ PROMISED = [
     ("queue.rejections.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
     ("queue.rejections.MAX_NOISE", 1000, "database", "the newest 1,000"),
     ("features.console.access.LINK_LIFE_MS", 10 * MINUTE_MS, "console", "ten minutes"),
-    ("record.operating.BATCH", 50, "console", "in steps of 50"),
 ]  # fmt: skip
 
 

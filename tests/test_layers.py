@@ -40,7 +40,7 @@ ROOMS = {
 BUDGETS = """
 ground 2600, prembly 1750, config 1600, store 3150, queue 3150, receive 1600, run 1950, record 3000,
 services 100, presence 350, daemon 360, process 250, cli 3000, __main__ 5, __init__ 5, feature 120,
-features 20, postgresql 3200, encryption 450, keeping 4150, pause 550, worker 1650, turns 1000,
+features 20, postgresql 3200, encryption 450, keeping 3950, pause 550, worker 1650, turns 1000,
 asking 5850, statistics 800, watch 1300, backup 800, console 2350, tryout 1900
 """
 # Libraries that stay in their rooms; a path names a part of a room.

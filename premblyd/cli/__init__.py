@@ -2,21 +2,18 @@
 `premblyd --help` answers at once."""
 
 import atexit
-import difflib
 import gc
 import importlib
 import inspect
 import keyword
 import os
 import resource
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from premblyd import __version__
 from premblyd.cli import caller
@@ -43,7 +40,7 @@ _COMMANDS = (
         "events",
         "Look",
         "premblyd.cli.lists",
-        "List events; --follow shows new ones as they arrive.",
+        "List events, and whether each was handled.",
     ),
     Command(
         "show", "Look", "premblyd.cli.show", "Show one event with its deliveries and attempts."
@@ -76,7 +73,7 @@ COMMANDS: dict[str, Command] = {
 # What the first word of two is about.
 GROUPS = {"person": "A person's data", "record": "The whole record"}
 F = TypeVar("F", bound=Callable[..., Any])
-_ARGUMENTS, _TYPED = "premblyd.arguments", "premblyd.command"
+_TYPED = "premblyd.command"
 
 # Python looks for cycles of objects at every 700 new ones, and through all objects at the end. What
 # is imported has none and stays: together that takes a fifth of a short command's time.
@@ -110,14 +107,6 @@ class _Imported(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None:
-            words = {name.rpartition(" ")[2]: name for name in COMMANDS}
-            own = {name: f"{self.prefix}{name}" for name in self.list_commands(ctx)}
-            known = words | own
-            close = difflib.get_close_matches(args[0], known, n=1)
-            if close:
-                said = f"No such command '{self.prefix}{args[0]}'."
-                ctx.fail(f"{said} Did you mean '{known[close[0]]}'?")
         ctx.meta[_TYPED] = f"{self.prefix}{args[0]}"
         return super().resolve_command(ctx, args)
 
@@ -159,32 +148,27 @@ class Commands(_Imported):
             sys.exit(error.exit_code)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for text in args:
-            if not _is_text(text):
-                shown = os.fsencode(text).decode(errors="backslashreplace")
-                raise click.UsageError(f"'{shown}' is not UTF-8 text.")
-        ctx.meta[_ARGUMENTS] = list(args)
+        try:
+            "".join(args).encode()
+        except UnicodeEncodeError:  # other bytes are half characters, which no database takes
+            raise click.UsageError("An argument is not UTF-8 text.") from None
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PremblydError as error:
-            click.echo(caller.as_called(f"{error}"), err=True)
+            click.echo(f"{error}", err=True)
             if error.by_user:
-                click.echo(f"As that user: {_with_sudo(ctx, '-u', error.by_user)}", err=True)
-            elif error.lacks_rights and os.geteuid() != 0 and not caller.is_service():
-                if group := caller.reading_group():
-                    told = f"Members of the group {group} may read, from their next login on:"
-                    click.echo(f'{told} sudo usermod -aG {group} "$USER"', err=True)
-                click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
+                click.echo(f"Run it as that user: `sudo -u {error.by_user}`.", err=True)
+            elif error.lacks_rights and os.geteuid() != 0:
+                click.echo("With `sudo` you have the rights that it needs.", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            typed = ctx.meta.get(_TYPED, "")
-            command = COMMANDS.get(typed)
+            command = COMMANDS.get(ctx.meta.get(_TYPED, ""))
             if command is None or not command.interrupted:
                 raise
-            click.echo(caller.as_called(f"Interrupted. {command.interrupted}"), err=True)
+            click.echo(f"Interrupted. {command.interrupted}", err=True)
             ctx.exit(command.exit_code)
 
 
@@ -205,16 +189,11 @@ def _leave_no_dump() -> None:
 def config_option(command: F) -> F:
     """Let `--config` stand after the command too; the parameter is `config_path`."""
 
-    def last_named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
-        config_path: Path = value or ctx.obj  # it may be named before the command
-        caller.go_by(ctx, config_path)
-        return config_path
-
     return click.option(
         "--config",
         "config_path",
         type=click.Path(readable=False, path_type=Path),
-        callback=last_named,
+        callback=lambda ctx, _, value: value or ctx.obj,  # it may be named before the command
         help="The configuration file.",
     )(command)
 
@@ -222,26 +201,6 @@ def config_option(command: F) -> F:
 def json_option(command: F) -> F:
     """Add `--json`; the parameter is `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def _with_sudo(ctx: click.Context, *options: str) -> str:
-    """Return the command line that was typed, as root's, or as `options` of sudo say. It drops
-    PREMBLYD_CONFIG."""
-    arguments = ctx.meta[_ARGUMENTS]
-    is_named = any(each.partition("=")[0] == "--config" for each in arguments)
-    if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT and not is_named:
-        arguments = ["--config", str(ctx.obj), *arguments]
-    return f"{shlex.join(['sudo', *options])} {caller.name()} {shlex.join(arguments)}"
-
-
-def _is_text(argument: str) -> bool:
-    """Return whether an argument is UTF-8: other bytes stand in it as half characters, which no
-    database takes."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,10 +8,9 @@ import contextlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -111,7 +110,7 @@ def run(
     listens = _output("systemctl", "is-active", SOCKET) == "active"
     mark = f"{AS_SERVICE}={_WITH_SOCKET if listens else 1}"
     added = [_KEEPS_FOLDER, *([_SEES_DAEMON] if sees_daemon else [])]
-    with _drop_in(unit, [*sandbox(cat), *added], _mode(cat)):
+    with _drop_in(unit, [*sandbox(cat), *added]):
         ended = subprocess.run(
             [*as_unit, f"--setenv={mark}", *kept, "--", *command], check=False, stdin=stdin
         )
@@ -121,27 +120,14 @@ def run(
     return ended.returncode
 
 
-def environment_of_running() -> Mapping[str, str]:
-    """Return the variables of the running service, the place of its keys among them; this
-    process's own when it does not run."""
-    shown = _output("systemctl", "show", "--property=MainPID", "--value", UNIT)
-    try:
-        lines = Path(f"/proc/{int(shown or 0)}/environ").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return os.environ
-    pairs = (os.fsdecode(line).partition("=") for line in lines if line)
-    return {name: value for name, _, value in pairs}
-
-
 @contextlib.contextmanager
-def _drop_in(unit: str, lines: Sequence[str], mode: int) -> Iterator[None]:
-    """Have `unit` run with these lines, in a file with that mode. At the end it is stopped, if it
-    still runs: at Ctrl-C."""
+def _drop_in(unit: str, lines: Sequence[str]) -> Iterator[None]:
+    """Have `unit` run with these lines. At the end it is stopped, if it still runs: at Ctrl-C."""
     folder = RUNTIME_UNITS / f"{unit}.d"
     folder.mkdir(parents=True)
     try:
         file = folder / "as-service.conf"
-        file.touch(mode)
+        file.touch(0o600)  # a unit may hold secrets
         file.write_text("\n".join(["[Service]", *lines, ""]))
         yield
     finally:
@@ -164,15 +150,6 @@ def sandbox(cat: str) -> Iterator[str]:
         if is_taken:
             yield line
         is_continued = line.endswith("\\")
-
-
-def _mode(cat: str) -> int:
-    """Return the mode for a copy of the files of a unit: not more open than each of them."""
-    mode = 0o644
-    for path in re.findall(r"^# (/.*)$", cat, re.MULTILINE):
-        with contextlib.suppress(OSError):  # a comment
-            mode &= stat.S_IMODE(os.stat(path).st_mode)
-    return mode | 0o600
 
 
 def _output(*command: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from premblyd import feature, presence
-from premblyd.cli import as_service, caller, config_option, json_option
+from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.hooks import lacks_program
 from premblyd.config.keys import InitOption
@@ -40,8 +40,8 @@ Wrote {path}. Before the first start:
   sqlite:///premblyd.db, which is beside the configuration.
 - Say under `actions` what should happen.
 Then:
-  {premblyd} check --config {quoted}
-  {premblyd} serve --config {quoted}
+  premblyd check --config {quoted}
+  premblyd serve --config {quoted}
 To use it for every command: export PREMBLYD_CONFIG={whole}"""
 
 # What features add within the core's sample, and before which of its lines.
@@ -89,7 +89,7 @@ def init(folder: Path, **chosen: bool) -> None:
     key = folder / "credentials" / "prembly-live-key"
     quoted = {"quoted": path, "quoted_key": key, "whole": path.absolute()}
     words = {name: shlex.quote(str(each)) for name, each in quoted.items()}
-    click.echo(NEXT.format(path=path, key=key, premblyd=caller.name(), **words))
+    click.echo(NEXT.format(path=path, key=key, **words))
 
 
 def _sample() -> str:
@@ -140,7 +140,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     told = [f"the daemon can't start: {obstacle}" for obstacle in obstacles]
     if quiet:
         for each in told:
-            click.echo(caller.as_called(each), err=True)
+            click.echo(each, err=True)
         raise SystemExit(CannotStartError.exit_code if told else 0)
     routes = _routes(settings)
     looked = Checked(
@@ -189,9 +189,9 @@ def _print(
     print_table(("code", "actions"), rows, empty="")
     if promises := [each for ask in added("shown", "PROMISES") for each in ask(settings)]:
         click.echo("\n" + "\n".join(promises))
-    click.echo("\n" + caller.as_called("\n".join(facts)))
+    click.echo("\n" + "\n".join(facts))
     for warning in warnings:
-        click.echo(f"warning: {caller.as_called(warning)}", err=True)
+        click.echo(f"warning: {warning}", err=True)
 
 
 def taken(where: Listen, daemon: Presence | None) -> list[str]:

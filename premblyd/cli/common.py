@@ -11,16 +11,15 @@ from typing import Any, TypeVar
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.config import yamltext
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
-from premblyd.config.secrets import SecretPlaces, UnusableFileError, read_bounded
+from premblyd.config.secrets import read_bounded
 from premblyd.config.values import When, sqlite_path
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, is_plain
 from premblyd.ground.errors import ConfigError
-from premblyd.ground.words import counted
 from premblyd.prembly.payload import MAX_TEXT_BYTES
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.engine import Database
@@ -28,6 +27,7 @@ from premblyd.store.engine import Database
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 MAX_PRIVATE_BYTES = MAX_TEXT_BYTES  # a longer text in a body is no name of anything
+NO_NAME = "should be a text of up to 2 KiB, not empty and without a NUL."
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -91,18 +91,12 @@ class Private(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
-        place = "it"
         if text == "-":
-            place = "- is the next line of standard input, which"
-            try:
-                line = sys.stdin.buffer.readline(MAX_PRIVATE_BYTES + 2) if sys.stdin else b""
-                text = line.decode().strip()
-            except UnicodeDecodeError:
-                self.fail(f"{place} is not UTF-8 text.", param, ctx)
-        if not text.strip():  # a script's variable, say, that is not set
-            self.fail(f"{place} is empty.", param, ctx)
-        if len(text.encode()) > MAX_PRIVATE_BYTES or "\0" in text:
-            self.fail(f"{place} is longer than 2 KiB, or has a NUL.", param, ctx)
+            line = sys.stdin.buffer.readline(MAX_PRIVATE_BYTES + 2) if sys.stdin else b""
+            text = line.decode(errors="replace").strip()
+        is_short = len(text.strip()) > 0 and len(text.encode()) <= MAX_PRIVATE_BYTES
+        if not is_short or "\0" in text or "\ufffd" in text:
+            self.fail(NO_NAME, param, ctx)
         return text
 
 
@@ -139,75 +133,41 @@ def _until_end(database: Database) -> Database:
 
 
 def database_of(config_path: Path, database: str | None = None) -> DatabaseAddress:
-    """Return the database of `--database`, else the one that the configuration names.
-
-    Other mistakes in the configuration are no obstacle, as people look at the record in the middle
-    of an incident: a note on standard error says that there are some. Raise ConfigError when the
-    database can't be told from it.
-    """
-    if database is not None:
-        return _database_at(config_path, database)
+    """Return the database of `--database`, where a file that is encrypted has the configured key;
+    else the one that the configuration names, whatever other mistakes it has: people look at the
+    record in the middle of an incident. Raise ConfigError when it can't be told from it,
+    click.BadParameter for what can't be a database."""
+    if database is None:
+        try:
+            return load_config(config_path, look_up_secrets=False).database
+        except ConfigError as error:
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                named = yamltext.load(read_bounded(config_path).decode()).data["database"]
+                if not str(named).startswith("sqlite:"):
+                    return database_of(config_path, named)
+                path = sqlite_path(named, config_path.absolute().parent)
+                if is_plain(path):
+                    return path
+            raise error from None
     try:
-        return load_config(config_path, look_up_secrets=False).database
-    except ConfigError as error:
-        named = _database_named_in(config_path)
-        if named is None:
-            raise
-        problems = counted(len(error.problems), "problem")
-        note = f"note: {config_path} has {problems}: `premblyd check` lists them."
-        click.echo(caller.as_called(note), err=True)
-        return named
+        for typed in added("settings", "TYPED_ADDRESSES"):
+            address: DatabaseAddress | None = typed(database)
+            if address is not None:
+                return address
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--database") from None
+    path = Path(database.removeprefix("sqlite:///"))
+    if os.access(path, os.R_OK) and is_plain(path) is False:
+        settings = settings_if_valid(config_path)
+        if settings and isinstance(settings.database, EncryptedFile):
+            return EncryptedFile(path, settings.database.key_path)
+    return path
 
 
 def settings_if_valid(config_path: Path, database: str | None = None) -> Config | None:
     """Return the configuration; None with `--database`, and while it has mistakes: what only
     explains the record does without."""
-    if database is not None:
-        return None
-    try:
-        return load_config(config_path, look_up_secrets=False)
-    except ConfigError:
-        return None
-
-
-def _database_at(config_path: Path, text: str) -> DatabaseAddress:
-    """Return the database of `--database`: a file that is encrypted has the configured key. Raise
-    click.BadParameter for what can't be one."""
-    try:
-        for typed in added("settings", "TYPED_ADDRESSES"):
-            address: DatabaseAddress | None = typed(text)
-            if address is not None:
-                return address
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--database") from None
-    path = Path(text.removeprefix("sqlite:///"))
-    named = _database_named_in(config_path)
-    is_encrypted = os.access(path, os.R_OK) and is_plain(path) is False
-    if is_encrypted and isinstance(named, EncryptedFile):
-        return EncryptedFile(path, named.key_path)
-    return path
-
-
-def _database_named_in(config_path: Path) -> DatabaseAddress | None:
-    """Return the database that the file names, whatever else is in it; None if it names none or,
-    where it is no YAML, more than one."""
-    try:
-        text = read_bounded(config_path).decode()
-    except (OSError, UnicodeDecodeError, UnusableFileError):
-        return None
-    lines = [line for line in text.splitlines() if line.startswith("database:")]
-    sources = [text, lines[0]] if len(lines) == 1 else [text]
-    for source in sources:
-        try:
-            document = yamltext.load(source).data
-            if isinstance(document, dict) and "database" in document:
-                folder = config_path.absolute().parent
-                places = SecretPlaces(folder, look_up=False)
-                for address_of in added("settings", "NAMED_ADDRESSES"):
-                    named: DatabaseAddress | None = address_of(document, places)
-                    if named is not None:
-                        return named
-                return sqlite_path(document["database"], folder)
-        except ValueError:  # no YAML, or no database's URL
-            continue
+    if database is None:
+        with contextlib.suppress(ConfigError):
+            return load_config(config_path, look_up_secrets=False)
     return None

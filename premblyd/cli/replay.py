@@ -1,47 +1,33 @@
 """premblyd replay and cancel: queue deliveries again, or dismiss them."""
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import ROW_ID, database_of, open_to_change, row_id, settings_if_valid
+from premblyd.cli.common import ROW_ID, database_of, open_to_change, settings_if_valid
 from premblyd.cli.lists import chosen_by, filter_options
-from premblyd.cli.printing import (
-    clean,
-    print_json,
-    print_sentence,
-    print_table,
-    print_told,
-    progress,
-)
+from premblyd.cli.printing import print_json, print_sentence, print_table, print_told, progress
 from premblyd.config.load import load_config
 from premblyd.feature import added
-from premblyd.ground.errors import NotFoundError, PremblydError
+from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import counted
-from premblyd.record import operating, replays, unknown
+from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
-from premblyd.record.replays import RAN_BEFORE, Plan
+from premblyd.record.replays import Plan
 from premblyd.record.told import Told
 from premblyd.store.engine import Database
 
 ASK_ABOVE = 20
 DRY_RUN_LINES = 50
-LISTED = ("id", "event_id", "action", "state")  # of a delivery, by a dry run
-NARROWING = ("action", "type", "since_ms", "until_ms", "error", "event_id", "contradicted")
-# By their names in a plan.
-LEFT_ALONE = {
-    "unfinished": "they are pending or running: {}.",
-    "waiting": "each waits for another (order): {}.",
-}
+NARROWING = ("action", "type", "since_ms", "until_ms", "error")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -55,11 +41,10 @@ def _veto_options(command: F) -> F:
 
 @click.command()
 @click.argument("event", required=False)
-@click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
 @click.option("--delivery", "delivery_id", type=ROW_ID, help="Replay this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Retry pending deliveries now.")
-@filter_options(DeliveryFilter, "action", "type", "since_ms", "until_ms", "error")
+@filter_options(DeliveryFilter, *NARROWING)
 @click.option(
     "--new",
     "is_new",
@@ -75,7 +60,6 @@ def replay(
     config_path: Path,
     *,
     event: str | None,
-    event_option: str | None,
     dry_run: bool,
     yes: bool,
     is_dead: bool,
@@ -92,29 +76,36 @@ def replay(
     - --dead: all that are dead; with EVENT, those of it.
     - --pending: all that wait for their next attempt: it is made now.
     - --action A with --since T: all finished ones of A for events since T.
+    - --new with --action A, and EVENT or --since T: for an action that is newer than the events.
+      Each that matches it and has no delivery of it gets one.
 
     --action, --type, --since, --until and --error narrow what these choose.
 
     A replayed delivery gets all its attempts again, and its hook the same webhook-id as before.
-    With --pending only the attempts that are left.
-
-    Events that Prembly contradicted are replayed only with --contradicted. Never replayed: events
-    of an erased person, and hooks that need a body which `retention` has deleted.
-
-    An action that is newer than the events has no deliveries yet. Name it with --action, and EVENT
-    or --since: each event that matches its response codes, `types` and `when` gets a delivery. If
-    some of the events have one already, add --new.
+    With --pending only the attempts that are left. What must not run again is left alone, and
+    printed with the reason.
     """
     allowed = {veto.name for veto in replays.vetoes() if selection.pop(veto.name, False)}
-    flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
-    _check_use((event, event_option), **flags, **selection)
+    action, delivery_id, since = (selection[each] for each in ("action", "delivery_id", "since_ms"))
+    is_single = event is not None or delivery_id is not None
+    if not (is_single or is_dead or is_pending or (action and since)):
+        raise click.UsageError(
+            "Say what to replay: EVENT, --delivery ID, --dead, --pending, or --action with --since."
+        )
+    if is_dead + is_pending + is_new + (delivery_id is not None) > 1 or (event and delivery_id):
+        raise click.UsageError(
+            "EVENT and --delivery, or --delivery, --dead, --pending and --new don't go together."
+        )
+    narrows = any(selection[each] for each in ("type", "until_ms", "error"))
+    if is_new and (narrows or not (action and (event or since))):
+        raise click.UsageError("--new needs --action, and EVENT or --since, and nothing else.")
     settings = load_config(config_path, look_up_secrets=False)
     database = open_to_change(settings.database)
-    selection["event_id"] = event or event_option
+    selection["event_id"] = event
     selection["state"] = "pending" if is_pending else "dead" if is_dead else None
-    chosen = _chosen(database, selection)
+    chosen = chosen_by(DeliveryFilter, database, selection)
     request = replays.Request(chosen=chosen, is_new=is_new, allowed=allowed)
-    plan = replays.plan(database, settings, request, database.now_ms())
+    plan = replays.plan(database, settings, request)
     for tell in added("shown", "OF_REPLAY"):
         for sentence in tell(plan.counts, settings):
             click.echo(sentence, err=True)
@@ -132,50 +123,11 @@ def replay(
     tellers = added("shown", "OF_QUEUED") if queued else ()
     told: list[Told] = [tell(database, plan.counts.keys()) for tell in tellers]
     values = {name: value for each in told for name, value in each.values.items()}
-    _report(plan, "Queued", queued, exact={"queued": queued, **values} if as_json else None)
+    _report(plan, "Queued", queued, {"queued": queued, **values} if as_json else None)
     for sentence in () if as_json else chain(*(each.sentences for each in told)):
         print_sentence(sentence)
-    is_single = chosen.delivery_id is not None
-    never = {veto.name for veto in replays.vetoes() if not veto.option}
-    is_refused = chosen.event_id is not None and never & plan.left_out.keys()
-    if not queued and (is_single or is_refused):
+    if is_single and not queued:
         raise SystemExit(1)
-
-
-def _chosen(database: Database, selection: dict[str, Any]) -> DeliveryFilter:
-    """Return which deliveries are asked for. Raise NotFoundError for an event that is not there,
-    with a hint where the number is a delivery's."""
-    try:
-        return chosen_by(DeliveryFilter, database, selection)
-    except NotFoundError as error:
-        number = row_id(selection["event_id"])
-        if number is None:
-            raise
-        with contextlib.suppress(NotFoundError):
-            event_id = replays.find_delivery(database, number).event_id
-            error.args = (
-                f"{error} If you mean delivery {number} (event {event_id}): `premblyd replay"
-                f" --delivery {number}`.",
-            )
-        raise
-
-
-def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
-    has = {name for name, value in selection.items() if value not in (None, False)}
-    named = sum(event is not None for event in events) + ("delivery_id" in has)
-    by_action = {"action", "since_ms"} <= has
-    if not (named or by_action or has & {"is_dead", "is_pending"}):
-        raise click.UsageError(
-            "Say what to replay: EVENT, --delivery ID, --dead, --pending, or --action with --since."
-        )
-    if named > 1:
-        raise click.UsageError("Name one event or one delivery: --event is the same as EVENT.")
-    if {"is_dead", "is_pending"} <= has or {"is_dead", "delivery_id"} <= has:
-        raise click.UsageError("--dead can't be combined with --pending or --delivery.")
-    is_for_events = any(events) or "since_ms" in has
-    are_there = {"delivery_id", "is_dead", "is_pending", "type", "until_ms", "error"}
-    if "is_new" in has and (has & are_there or not ("action" in has and is_for_events)):
-        raise click.UsageError("--new needs --action, and EVENT or --since.")
 
 
 def _ask(question: str, count: int, *, yes: bool) -> None:
@@ -200,83 +152,27 @@ def _count(batches: Iterator[int], total: int, words: tuple[str, str], *, silent
     return changed
 
 
-def _left_alone(plan: Plan) -> dict[str, Any]:
-    """Return what of the selection is not touched, and what is and will be skipped, as JSON tells
-    it."""
-    left: dict[str, Any] = {
-        "unfinished": plan.unfinished,
-        "without_action": dict(plan.without_action),
-        **{name: count for name in LEFT_ALONE if (count := getattr(plan, name))},
-        **plan.left_out,
-    }
-    if plan.action:
-        left["not_for"] = dict(plan.not_for)
-    if plan.skipped_again:
-        names = ("id", "ran_instead_id")
-        left["skipped_again"] = [
-            {name: getattr(each, name) for name in names} for each in plan.skipped_again
-        ]
-    return left
-
-
-def _report(plan: Plan, words: str, count: int, *, exact: dict[str, Any] | None) -> None:
-    """Print what is queued and what is not; for programs `exact` and all that."""
+def _report(plan: Plan, words: str, count: int, exact: dict[str, Any] | None) -> None:
+    """Print what is queued and what is left alone: for programs `exact` and that."""
     if exact is not None:
-        print_json({**exact, **_left_alone(plan)})
+        print_json({**exact, "left_alone": plan.left})
         return
     click.echo(f"{words} {counted(count, 'delivery', 'deliveries')}.")
-    _print_left_alone(plan)
-    _print_skipped_again(plan)
-
-
-def _print_skipped_again(plan: Plan) -> None:
-    for delivery in plan.skipped_again[:DRY_RUN_LINES]:
-        other = delivery.ran_instead_id
-        if other is None:
-            click.echo(f"Delivery {delivery.id} will be skipped again: {RAN_BEFORE}.")
-            continue
-        again = caller.command_as_called(f"premblyd replay --delivery {other}")
-        click.echo(
-            f"Delivery {delivery.id} will be skipped again: delivery {other} has succeeded for the"
-            f" same reference and outcome. To run that one again: {again}"
-        )
-    if (more := len(plan.skipped_again) - DRY_RUN_LINES) > 0:
-        click.echo(f"… and {more} more will be skipped again; --json lists all.")
-
-
-def _print_left_alone(plan: Plan) -> None:
-    left = {words: count for name, words in LEFT_ALONE.items() if (count := getattr(plan, name))}
-    for veto in replays.vetoes():
-        if count := plan.left_out.get(veto.name):
-            left[veto.left] = count
-    if not (plan or left or plan.without_action or plan.not_for):
-        click.echo("Nothing matches.")
-    for words, count in left.items():
-        print_sentence(f"Not replayed, because {words.format(count)}")
-    for name, count in plan.without_action.items():
-        click.echo(f"Not replayed, because the configuration has no action {name}: {count}.")
-    for reason, count in plan.not_for.items():
-        click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
+    for why, left in plan.left.items():
+        print_sentence(f"Left alone: {left:,}, because {why}.")
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     if plan.action:
-        new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
-        rows = [new | {"event_id": event_id} for event_id in plan.new_for]
-    exact = {"would_queue": rows} if as_json else None
-    _report(plan, "Would queue", len(plan), exact=exact)
-    if as_json:
-        return
-    _print_some(rows)
-
-
-def _print_some(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the first rows of a dry run as a table."""
-    listed = [[row[name] for name in LISTED] for row in rows[:DRY_RUN_LINES]]
-    if listed:
-        print_table(("id", "event", "action", "state"), listed, empty="")
-    if len(rows) > DRY_RUN_LINES:
+        new = {"id": None, "action": plan.action.name, "state": "new"}
+        rows += [new | {"event_id": event_id} for event_id in plan.new_for]
+    _report(plan, "Would queue", len(plan), {"would_queue": rows} if as_json else None)
+    if rows and not as_json:
+        names = ("id", "event_id", "action", "state")
+        listed = [[row[name] for name in names] for row in rows[:DRY_RUN_LINES]]
+        print_table(names, listed, empty="")
+    if len(rows) > DRY_RUN_LINES and not as_json:
         click.echo(f"… and {len(rows) - DRY_RUN_LINES} more; --json lists all.")
 
 
@@ -284,7 +180,6 @@ def _print_some(rows: Sequence[dict[str, Any]]) -> None:
 @click.option("--delivery", "delivery_id", type=ROW_ID, help="Cancel this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Cancel every dead delivery.")
 @filter_options(DeliveryFilter, *NARROWING)
-@click.option("--dry-run", is_flag=True, help="List what would be cancelled; cancel nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @config_option
 @json_option
@@ -293,50 +188,40 @@ def cancel(
     *,
     delivery_id: int | None,
     is_dead: bool,
-    dry_run: bool,
     yes: bool,
     as_json: bool,
     **selection: Any,
 ) -> None:
     """--delivery: a pending or dead one. A delivery whose hook is running can't be cancelled.
 
-    --dead: the dead ones that will not be retried; --action, --type, --since, --until, --error,
-    --event and --contradicted narrow them. `status` stops listing them, and deliveries that wait
-    behind them (`order`, with `then: wait`) run. They stay on record.
+    --dead: the dead ones that will not be retried, as `premblyd deliveries --state dead` lists
+    them; --action, --type, --since, --until and --error narrow them. `status` stops listing them,
+    and what waits behind them runs. They stay on record.
 
     `replay` puts a cancelled one back.
     """
     if (delivery_id is None) is not is_dead:
         raise click.UsageError("Say what to cancel: --delivery ID, or --dead.")
-    if delivery_id is not None and (dry_run or any(selection.values())):
+    if delivery_id is not None and any(selection.values()):
         raise click.UsageError("--delivery can't be combined with the others: they narrow --dead.")
     database = open_to_change(database_of(config_path))
     if delivery_id is None:
-        action, settings = selection["action"], settings_if_valid(config_path)
-        if action and (words := unknown.action(database, settings, action)):
-            raise PremblydError(words)
+        if selection["action"]:
+            settings = settings_if_valid(config_path)
+            replays.require_action(database, settings, selection["action"])
         chosen = chosen_by(DeliveryFilter, database, {**selection, "state": "dead"})
-        _cancel_dead(database, chosen, dry_run=dry_run, yes=yes, as_json=as_json)
+        _cancel_dead(database, chosen, yes=yes, as_json=as_json)
         return
     if database.transact(Operator(actor=actor()).cancel(delivery_id, database.now_ms())):
         print_told({"cancelled": 1}, f"Cancelled delivery {delivery_id}.", as_json=as_json)
         return
     found = replays.find_delivery(database, delivery_id)
-    verb = "has" if found.state == "succeeded" else "is"
-    raise PremblydError(f"Delivery {delivery_id} {verb} {found.state}; {ONLY_SOME}.")
+    raise PremblydError(f"Delivery {delivery_id}: {found.state}; {ONLY_SOME}.")
 
 
-def _cancel_dead(
-    database: Database, chosen: DeliveryFilter, *, dry_run: bool, yes: bool, as_json: bool
-) -> None:
+def _cancel_dead(database: Database, chosen: DeliveryFilter, *, yes: bool, as_json: bool) -> None:
     found = replays.find_deliveries(database, chosen)
     about = counted(len(found), "dead delivery", "dead deliveries")
-    if dry_run:
-        rows = [{name: getattr(each, name) for name in LISTED} for each in found]
-        print_told({"would_cancel": rows}, f"Would cancel {about}.", as_json=as_json)
-        if not as_json:
-            _print_some(rows)
-        return
     _ask(f"Cancel {about}? `replay` puts them back.", len(found), yes=yes)
     operator = Operator(actor=actor())
     if len(found) > 1:

@@ -1,7 +1,6 @@
 """premblyd send"""
 
 import asyncio
-import os
 import re
 import secrets
 from collections import Counter
@@ -12,8 +11,8 @@ from typing import IO
 
 import click
 
-from premblyd import __version__, presence
-from premblyd.cli import as_service, caller, config_option
+from premblyd import __version__
+from premblyd.cli import as_service, config_option
 from premblyd.cli.common import count_option, sender_options
 from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
@@ -21,12 +20,25 @@ from premblyd.config.models import Config, Endpoint, named
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.prembly import samples, signature
-from premblyd.presence import Presence
 
 TIMEOUT_S = 30.0
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
 MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
+TRY_AGAIN = {0, 502, 503, 504}  # 0: no answer
+WORDS = {
+    401: "The receiver has another key, or excludes this address: `reason` in its log says which."
+    " After a change of the key, restart the daemon.",
+    404: "No endpoint has this path. Reload the daemon after a change of `path`.",
+    413: "The body is larger than `max_body`, or than the limit of a proxy in front.",
+    503: "It could not be stored: the daemon's log says why. Try again.",
+}
+_REDIRECTED = (
+    "Give Prembly the URL of the endpoint itself: it follows most redirects, and takes any page"
+    " that answers 200 for a delivery."
+)
+_NO_ANSWER = "Does the daemon run, and is the address right? `premblyd check` says more."
+_OTHER = "This is not an answer of the daemon. Is the URL right, and does the daemon run behind it?"
 DUPLICATE = (
     "No hook runs for a duplicate. Give the body another reference to send it as a new event, or"
     " run the hooks of the stored event again: `premblyd replay EVENT`."
@@ -39,46 +51,9 @@ class Reply:
 
     status: int
     text: str
-    retry_after: str | None = None
 
     def __str__(self) -> str:
         return f"{self.status} {self.text}" if self.status else self.text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a webhook was sent. `daemon` is the running daemon, if there is one and the webhook was
-    sent to it and not to a --url."""
-
-    where: str
-    unix_path: str
-    is_configured: bool  # where the configuration says, and not at a --url
-    daemon: Presence | None
-    is_managed: bool  # by systemd
-
-    def how(self) -> dict[str, str]:
-        """Return what to do for {start}, {reload}, {restart} and {look} in a text."""
-        if self.is_managed:
-            return {
-                "start": "`sudo systemctl start premblyd.socket premblyd`",
-                "reload": "`sudo systemctl reload premblyd`",
-                "restart": "`sudo systemctl restart premblyd`",
-                "look": "`sudo journalctl -u premblyd -n 20` may say why",
-            }
-        return {
-            "start": "start it with `premblyd serve`",
-            "reload": "send the daemon SIGHUP",
-            "restart": "start the daemon again",
-            "look": "is it running? Its log may say why",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a reply means in words, and whether sending again later may work."""
-
-    words: str
-    may_work_later: bool = False
 
 
 @click.command()
@@ -133,10 +108,8 @@ def send(
         raise click.UsageError("Give FILE or --sample, not both.")
     if url is not None and not re.match(r"https?://[^/]", url, re.IGNORECASE):
         raise click.UsageError("--url should begin with https:// or http://, and a host.")
-    # Root signs with the running service's keys, wherever systemd has them from.
-    is_for_service = as_service.is_for_service(config_path)
-    environ = as_service.environment_of_running() if is_for_service else os.environ
-    settings = load_config(config_path, environ=environ)
+    as_service.hand_over(config_path, file)  # root signs with the service's keys
+    settings = load_config(config_path)
     endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     key = named("key", key_name, endpoint.key_texts)
     content = file.read() if file is not None else None
@@ -151,8 +124,7 @@ def send(
         asyncio.run(sender.send(make_body, token, replies, count=count, rate=rate))
     except KeyboardInterrupt:
         interrupted = True
-    target = _target(settings, config_path, sender)
-    _report(replies, target, count=count, interrupted=interrupted)
+    _report(replies, count=count, interrupted=interrupted)
 
 
 class Sender:
@@ -166,7 +138,6 @@ class Sender:
         where = settings.listen
         self.unix_path = "" if url else where.unix_path
         host = "localhost" if where.unix_path else str(where)
-        self.is_configured = url is None
         self.url = url or f"http://{host}{endpoint.path}"
 
     async def send(
@@ -191,7 +162,7 @@ class Sender:
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
                 text = re.sub(r'"event":\d+,', "", text)
-            replies[Reply(answer.status, text, answer.retry_after)] += 1
+            replies[Reply(answer.status, text)] += 1
             shown.advance(task)
             room.release()
 
@@ -218,124 +189,25 @@ class Sender:
         return Request(self.url, headers, body)
 
 
-def _target(settings: Config, config_path: Path, sender: Sender) -> Target:
-    daemon = None
-    if sender.is_configured:
-        daemon = presence.find(settings.database, config_path)
-    return Target(
-        where=str(settings.listen),
-        unix_path=sender.unix_path,
-        is_configured=sender.is_configured,
-        daemon=daemon,
-        is_managed=as_service.is_managed(config_path),
-    )
-
-
-def _shortened(text: str) -> str:
-    """Return an answer as one line; of another program's page, how it begins."""
-    line = " ".join(text.split())
-    return f"{line[:MAX_SHOWN]}…" if len(line) > MAX_SHOWN else line
-
-
-def _report(replies: Counter[Reply], target: Target, *, count: int, interrupted: bool) -> None:
+def _report(replies: Counter[Reply], *, count: int, interrupted: bool) -> None:
     """Print the answers and what they mean, and end with the exit status of the worst."""
     for reply, times in replies.most_common():
-        text = clean(_shortened(str(reply)))
+        line = " ".join(str(reply).split())
+        text = clean(f"{line[:MAX_SHOWN]}…" if len(line) > MAX_SHOWN else line)
         click.echo(f"{times} times {text}" if count > 1 else text)
     if any('"duplicate":true' in reply.text for reply in replies):
-        click.echo(caller.as_called(DUPLICATE), err=True)
-    found = [explained for reply in replies if (explained := meaning(reply, target))]
-    for words in dict.fromkeys(explained.words for explained in found):
-        click.echo(caller.as_called(clean(words)), err=True)
+        click.echo(DUPLICATE, err=True)
+    failed = {reply.status for reply in replies} - {200}
+    for words in dict.fromkeys(map(_meaning, sorted(failed))):
+        click.echo(words, err=True)
     if interrupted:
         raise PremblydError(f"Interrupted: {replies.total()} of {count} were answered.")
-    if any(explained.may_work_later for explained in found):
-        raise SystemExit(TryAgainError.exit_code)
-    if found:
-        raise SystemExit(1)
+    if failed:
+        raise SystemExit(TryAgainError.exit_code if failed & TRY_AGAIN else 1)
 
 
-# By an answer's status, or why there is none, as the http client says it. {reload}, {restart} and
-# {look}: what `Target.how` says.
-_REFUSED = "connection refused or unreachable"
-_REDIRECTED = Meaning(
-    "This is a redirect, and it was not followed. Prembly follows it (but for workflow runs), takes"
-    " any page that answers 200 for a delivery, and never sends that event again. Give Prembly the"
-    " URL of the endpoint itself."
-)
-_NO_DAEMON_BEHIND = Meaning("A proxy in front gets no answer from the daemon: {look}.", True)
-_MEANINGS = {
-    404: Meaning(
-        "No endpoint has this path. After a change of `path`: {reload}."
-        " Behind a proxy: does it pass the path on unchanged?"
-    ),
-    413: Meaning("The body is larger than `max_body`, or than the limit of a proxy in front."),
-    502: _NO_DAEMON_BEHIND,
-    503: Meaning(
-        "Without Retry-After this comes from a proxy in front: is the daemon behind it running?",
-        True,
-    ),
-    504: _NO_DAEMON_BEHIND,
-    "the TLS certificate is not trusted": Meaning(
-        "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
-        " or of a private authority? Prembly's side would hardly trust it either."
-    ),
-    "the TLS handshake failed": Meaning("Is https right for this port?"),
-    "the request can't be sent as configured": Meaning(
-        "Is the URL right, and the token plain text?"
-    ),
-}
-_OTHER_ANSWER = Meaning("This is not an answer of premblyd. Is the URL right?")
-_OTHER_REASON = Meaning(
-    "No answer came. Is the URL right, https or http too, and is it premblyd that listens there?",
-    True,
-)
-
-
-def meaning(reply: Reply, target: Target) -> Meaning | None:
-    """Return what `reply` means; None for a 200."""
-    if reply.status == 200:
-        return None
-    if reply.status == 401:
-        return Meaning(_refused(target))
-    if reply == Reply(0, _REFUSED):
-        return Meaning(_unreachable(target), True)
-    if reply.status == 503 and reply.retry_after:
-        return Meaning(
-            "The daemon is running, but could not store it: the disk is full, the database is"
-            " locked or can't be reached, or too much is in flight. Its log says which. Try again"
-            f" in {reply.retry_after} s.",
-            True,
-        )
-    if 300 <= reply.status < 400:
-        return _REDIRECTED
-    other = _OTHER_ANSWER if reply.status else _OTHER_REASON
-    found = _MEANINGS.get(reply.status or reply.text, other)
-    return Meaning(found.words.format(**target.how()), found.may_work_later)
-
-
-def _unreachable(target: Target) -> str:
-    if target.unix_path and not Path(target.unix_path).exists():
-        return f"There is no socket {target.unix_path}. {_no_daemon(target)}"
-    if target.unix_path and not os.access(target.unix_path, os.W_OK):
-        return f"You may not connect to {target.unix_path}: use sudo."
-    if not target.is_configured:
-        return "Nothing listens there, or a firewall is in between."
-    return _no_daemon(target)
-
-
-def _no_daemon(target: Target) -> str:
-    if target.daemon is not None:
-        return (
-            f"The running daemon (pid {target.daemon.pid}) listens on"
-            f" {', '.join(target.daemon.listen)}, not on {target.where}:"
-            " `premblyd check` says more."
-        )
-    return f"No daemon listens on {target.where}: {target.how()['start']}."
-
-
-def _refused(target: Target) -> str:
-    return (
-        "The receiver has another key for this signature (or `allow_ips` excludes this address;"
-        f" its log says). After a change of the key: {target.how()['restart']}."
-    )
+def _meaning(status: int) -> str:
+    """Return what an answer of this status means; 0: there is none."""
+    if status == 0:
+        return _NO_ANSWER
+    return _REDIRECTED if 300 <= status < 400 else WORDS.get(status, _OTHER)

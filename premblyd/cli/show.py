@@ -1,11 +1,9 @@
 """premblyd show"""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from premblyd.cli import caller
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     database_of,
@@ -20,11 +18,9 @@ from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import MASK
-from premblyd.ground.words import counted
 from premblyd.record import events
 from premblyd.record.events import AttemptRow, ShownEvent
 from premblyd.record.operating import Operator, RecordedReveal
-from premblyd.record.replays import RAN_BEFORE
 from premblyd.record.told import Block
 
 UNRECORDED = "Nothing is shown, because your access could not be recorded."
@@ -71,7 +67,7 @@ def _print(event: ShownEvent) -> None:
     click.echo(bold(f"Event {columns.pop('id')}"))
     lines = [line for each in event.told for line in each.lines]
     for sentence in (*lines, *event.sentences):
-        click.echo(f"  {caller.as_called(clean(sentence))}")
+        click.echo(f"  {clean(sentence)}")
     for name, value in columns.items():
         if value not in (None, ""):  # an empty doubt is none
             text = f"{times.for_people(value)} UTC" if name.endswith("_at_ms") else clean(value)
@@ -85,12 +81,10 @@ def _print(event: ShownEvent) -> None:
         click.echo("\n".join(f"    {clean(line)}" for line in events.body_lines(event.body)))
     for delivery in event.deliveries:
         title = bold(f"Delivery {delivery.columns['id']}: {delivery.columns['action']}")
-        click.echo(f"\n{title} {delivery.columns['state']} after {_tried(delivery.attempts)}")
+        click.echo(f"\n{title} {delivery.columns['state']}")
         if delivery.columns["ran_instead_id"] is not None:
             other = delivery.columns["ran_instead_id"], delivery.columns["ran_instead_event_id"]
             click.echo("  delivery {} (event {}) ran instead".format(*other))
-        elif delivery.columns["state"] == "skipped":
-            click.echo(f"  {RAN_BEFORE}")
         for tell in added("shown", "OF_DELIVERY"):
             for sentence in tell(delivery.columns):
                 click.echo(f"  {sentence}")
@@ -105,15 +99,6 @@ def _print_block(block: Block) -> None:
     click.echo(f"\n{bold(block.title)} {clean(block.more)}".rstrip())
     for line in block.lines:
         click.echo(f"  {clean(line)}")
-
-
-def _tried(attempts: Sequence[AttemptRow]) -> str:
-    """Return how often a hook was tried; apart, what ended before it had: with `confirm`, each time
-    that Prembly was asked and did not know yet."""
-    interrupted = sum(attempt.outcome == "interrupted" for attempt in attempts)
-    text = counted(len(attempts) - interrupted, "attempt")
-    ones = "one" if interrupted == 1 else "ones"
-    return f"{text} and {interrupted} interrupted {ones}" if interrupted else text
 
 
 def _print_attempt(attempt: AttemptRow) -> None:

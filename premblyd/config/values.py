@@ -5,7 +5,6 @@ import ipaddress
 import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -168,16 +167,6 @@ def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
     return compiled(text)
 
 
-def _time_zone(name: Any) -> tzinfo:
-    from zoneinfo import ZoneInfo  # which few need
-
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, TypeError, OSError):  # no name, none that is known, a folder's
-        words = "should be a time zone that this system knows (tzdata), such as Africa/Lagos"
-        raise ValueError(words) from None
-
-
 # BeforeValidator: after a PlainValidator, pydantic ignores a field's `ge=1`.
 DurationMs = Annotated[int, BeforeValidator(duration_ms)]
 AnswerWithinMs = Annotated[
@@ -192,7 +181,6 @@ NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
 Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, conditions.compiled))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
-TimeZone = Annotated[tzinfo, PlainValidator(_time_zone)]
 
 _NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
 _NAME_WORDS = "should be a name of A-Z a-z 0-9 . _ - (at most 64, a letter or digit first)"

@@ -60,7 +60,6 @@ class Response:
     body: bytes
     truncated: bool
     retry_after: str | None = None
-    date: str | None = None
     error: str | None = None
     timed_out: bool = False
     unsent: bool = False
@@ -74,7 +73,6 @@ class _Incoming:
         self.status = 0
         self._kept_bytes = kept_bytes
         self.retry_after: str | None = None
-        self.date: str | None = None
         self.body = bytearray()
         self.head_too_large = False
         self._head_bytes = 0
@@ -97,13 +95,10 @@ class _Incoming:
         if line.startswith(b"HTTP/"):  # a response's first line; those of 1xx come before
             code = line.split(None, 2)[1:2]
             self.status = int(code[0]) if code and code[0].isdigit() and len(code[0]) == 3 else 0
-            self.retry_after = self.date = None
+            self.retry_after = None
         name, _, value = line.partition(b":")
-        match name.lower():
-            case b"retry-after":
-                self.retry_after = value.strip().decode("latin-1")
-            case b"date":
-                self.date = value.strip().decode("latin-1")
+        if name.lower() == b"retry-after":
+            self.retry_after = value.strip().decode("latin-1")
         return len(line)
 
     def body_piece(self, piece: bytes) -> int:
@@ -112,7 +107,7 @@ class _Incoming:
         return 0 if self.endless else len(piece)
 
     def response(self, status: int) -> Response:
-        return Response(status, bytes(self.body), self.truncated, self.retry_after, self.date)
+        return Response(status, bytes(self.body), self.truncated, self.retry_after)
 
     def failure(self, error: str, *, timed_out: bool = False) -> Response:
         return Response(0, bytes(self.body), self.truncated, error=error, timed_out=timed_out)
@@ -208,16 +203,10 @@ def retry_after_s(value: str | None, now_s: float) -> float:
         return 0
     if value.strip().isdecimal() and len(value) < 12:
         return float(value)
-    at_s = date_s(value)
-    return 0 if at_s is None else max(0, at_s - now_s)
-
-
-def date_s(value: str | None) -> float | None:
-    """Read a header's date (RFC 9110, 5.6.7); None when it is none."""
     try:
-        return email.utils.parsedate_to_datetime(value).timestamp() if value else None
+        return max(0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
     except (ValueError, OverflowError):
-        return None
+        return 0
 
 
 def _for_tornado(

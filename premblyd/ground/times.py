@@ -4,7 +4,7 @@ Inside they are Unix milliseconds."""
 import functools
 import time
 from collections import deque
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 HOUR_MS = 3_600_000
@@ -50,12 +50,12 @@ def for_html(ms: Any) -> str:
         return ""
 
 
-def from_iso(text: str, zone: tzinfo = UTC) -> int:
-    """Return the time of an ISO 8601 date or time, in `zone` unless it says another one. Raise
+def from_iso(text: str) -> int:
+    """Return the time of an ISO 8601 date or time, in UTC unless it says another zone. Raise
     ValueError when it is none."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
+        moment = moment.replace(tzinfo=UTC)
     return round((moment - _EPOCH) / _MILLISECOND)
 
 

@@ -47,14 +47,12 @@ class NewDelivery:
 @dataclass(frozen=True, slots=True)
 class Added:
     """The event as it is on disk. Not new: it was there already, and nothing will run. Erased: it
-    is of a person who was erased, and was stored without what names anybody. `has_answer`: it was
-    made of the answer that was to be stored, perhaps by somebody else who shares it."""
+    is of a person who was erased, and was stored without what names anybody."""
 
     event_id: int
     key: str
     is_new: bool
     is_erased: bool = False
-    has_answer: bool = False
 
 
 class Inbox:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Expression, fn
+from peewee import Expression
 
 from premblyd.config.models import Config
 from premblyd.feature import added
@@ -38,17 +38,6 @@ class WholeEvent(Row):
 @row_of(Attempt, Seen.EVENT)
 class AttemptRow(Row):
     """One run of a delivery's hook, with what that printed."""
-
-
-def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
-    """Return those of `numbers` that events have."""
-    query = Event.select(Event.id).where(Event.id.in_(list(numbers)))
-    return {number for (number,) in queries.tuples(database, query)}
-
-
-def last_event_id(database: Database) -> int:
-    """Return the number of the newest event; 0 for none."""
-    return int(queries.value(database, Event.select(fn.MAX(Event.id))) or 0)
 
 
 def last_event_ms(database: Database) -> int | None:

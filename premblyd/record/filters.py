@@ -1,19 +1,17 @@
 """The filters of the core's lists, and conditions that need more than a column's value.
 
 Whether an event was handled: how its delivery stands that stands worst. And events by whatever
-somebody has of them: a number, a key, a reference or a user_ref. References and user_refs are found
-in any case of letters, by the indexes of their columns, which know one case alone: which spellings
-there are is looked up letter by letter.
+somebody has of them: a number, a key, a reference or a user_ref.
 """
 
 import functools
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from peewee import SQL, Case, Expression, Field, ModelSelect, fn
+from peewee import SQL, Case, fn
 
 from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.record import queries
@@ -36,7 +34,6 @@ from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import (
     IS_DOUBTED,
-    IS_HELD,
     IS_WHOLE,
     Delivery,
     Event,
@@ -48,9 +45,6 @@ UNDONE = (State.DEAD, State.RUNNING, State.PENDING, State.CANCELLED)  # the wors
 DONE = State.SUCCEEDED  # or skipped, as another was done in its place
 NONE = "none"  # no action was for it
 HANDLED = (*(state.value for state in UNDONE), DONE.value, NONE)
-MAX_SPELLINGS = 8
-_END = "\U0010ffff"  # follows all that begins with the text before it
-_KEY = r"[0-9a-f]{8,32}"
 _OF_DELIVERIES = Delivery.select().from_(By(Delivery, "delivery_event"))
 
 
@@ -88,78 +82,20 @@ def is_handled(database: Database, word: str) -> Condition:
     return Condition(expression=expression, is_of_ids=True)
 
 
-class _Name(NamedTuple):
-    """What events of one name have in common, and the query of their ids."""
-
-    expression: Expression
-    ids: "ModelSelect[Any]"
-
-
-def by_any_name(database: Database, text: str) -> Condition:
-    """Return the condition that an event has this number, key (or its first eight digits) or
-    user_ref, or a reference that begins so."""
-    return _by_names(database, [*_names(database, text, _begins)])
-
-
-def by_whole_name(database: Database, text: str) -> Condition:
-    """Return the same, of the whole reference alone: by how it begins, one would learn a masked
-    one letter by letter."""
-    return _by_names(database, [*_names(database, text, operator.eq)])
-
-
-def _by_names(database: Database, names: Sequence[_Name]) -> Condition:
-    if sum(queries.count(database, ids, FEW) for _, ids in names) >= FEW:
-        # So many are met soon on the way through all events.
-        return Condition(expression=functools.reduce(operator.or_, (e for e, _ in names)))
-    found = {number for name in names for (number,) in queries.tuples(database, name.ids)}
-    return Condition(expression=Event.id.in_(sorted(found) or [0]), is_of_ids=True)
-
-
-def _names(
-    database: Database, text: str, is_reference: Callable[[Any, str], Expression]
-) -> Iterator[_Name]:
+def by_name(_: Database, text: str) -> Condition:
+    """Return the condition that an event has this number, key, reference in any spelling, or
+    user_ref."""
+    names = [
+        Event.reference == text,
+        Event.reference == plain_id(text),
+        Event.reference_key == plain_id(text),
+        Event.user_ref == text,
+        Event.key == text.lower(),
+    ]
     if re.fullmatch(r"[0-9]{1,18}", text):
-        yield _name(Event.id == int(text))
-    if re.fullmatch(_KEY, text.lower()):
-        yield _name(_begins(Event.key, text.lower()))
-    for reference in sorted({text, plain_id(text)}):
-        for start in spellings(database, Event.reference, "event_reference", reference):
-            yield _name(is_reference(Event.reference, start), "event_reference")
-    yield _name(Event.reference_key == plain_id(text), "event_reference_key")
-    for user_ref in spellings(database, Event.user_ref, "event_user_ref", text):
-        yield _name(Event.user_ref == user_ref, "event_user_ref")
-
-
-def _name(expression: Expression, index: str | None = None) -> _Name:
-    ids = Event.select(Event.id).where(expression)
-    return _Name(expression, ids.from_(By(Event, index)) if index else ids)
-
-
-def spellings(database: Database, column: Field, index: str, text: str) -> list[str]:
-    """Return how rows spell this beginning of a column, in small letters and in capitals: a seek
-    in the index for each letter and spelling."""
-    found = [""]
-    for letter in text:
-        cases = sorted({letter.lower(), letter.upper()})
-        found = [start + each for start in found for each in cases]
-        if len(cases) > 1:
-            found = [start for start in found if _is_there(database, column, index, start)]
-            del found[MAX_SPELLINGS:]
-    return found
-
-
-def _is_there(database: Database, column: Field, index: str, start: str) -> bool:
-    query = Event.select(SQL("1")).from_(By(Event, index)).where(_begins(column, start)).limit(1)
-    return bool(queries.tuples(database, query))
-
-
-def _begins(column: Any, start: str) -> Expression:
-    expression: Expression = column.between(start, start + _END)
-    return expression
-
-
-SHORT_KEY = 4  # hex digits
-KINDS = ("api", "sdk", "raw")
+        names.append(Event.id == int(text))
+    found = [Event.select(Event.id).where(name) for name in names]
+    return Condition(expression=Event.id.in_(functools.reduce(operator.add, found)), is_of_ids=True)
 
 
 def by_code(_: Database, code: str) -> Condition:
@@ -174,13 +110,6 @@ def by_type(_: Database, pattern: str) -> Condition:
     return Condition(expression=Event.type == pattern, index="event_type")
 
 
-def _key(_: Database, key: str) -> Condition:
-    is_key = Event.key.between(key, f"{key}g")  # a range, which the key's own index serves
-    if len(key) < SHORT_KEY:  # very many begin so
-        return Condition(expression=fn.COALESCE(Event.key, "").between(key, f"{key}g"))
-    return Condition(expression=Event.id.in_(Event.select(Event.id).where(is_key)), is_of_ids=True)
-
-
 # Which no index has: the range of ids is looked for before.
 _received_at = fn.COALESCE(Event.received_at_ms, 0)
 _UNTIL = "1h, 2026-01-31 14:00"
@@ -193,9 +122,9 @@ class EventFilter(Chosen):
     """Which events."""
 
     find: str | None = by(
-        by_any_name,
+        by_name,
         "Find",
-        "Only those with this number, key or user_ref, or a reference that begins with it.",
+        "Only those with this number, key, reference or user_ref.",
         hint="number, key, reference, user ref",
     )
     handled: str | None = by(
@@ -217,7 +146,6 @@ class EventFilter(Chosen):
         choices=words(Outcome),
     )
     type: str | None = by(by_type, "Type", "Only this type, or transaction.*", **_TYPE)
-    kind: str | None = by(equals(Event.kind), "Kind", choices=KINDS)
     reference: str | None = by(
         equals(Event.reference, "event_reference"),
         "Reference",
@@ -235,12 +163,6 @@ class EventFilter(Chosen):
     )
     until_ms: int | None = time(
         until(_received_at, is_in_range=True), "Until", "Only received before.", _UNTIL
-    )
-    text: str | None = by(where(Event.detail.contains), "Detail contains", probes=True)
-    whole_name: str | None = by(by_whole_name)  # `find`, for who may not see all
-    endpoint: str | None = by(equals(Event.endpoint), is_linked=True)
-    key: str | None = by(
-        _key, "", "Only the event with this key, or its first digits.", reads=Reads.KEY
     )
     is_doubted: bool = flag(
         where(lambda _: IS_DOUBTED, index="event_doubted"),
@@ -283,10 +205,8 @@ class DeliveryFilter(Chosen):
         "Only of this event: its number or key.",
         reads=Reads.EVENT,
     )
-    is_held: bool = flag(where(lambda _: IS_HELD, index="delivery_held"), "", "")
     ids: tuple[int, ...] | None = by(where(Delivery.id.in_))
     delivery_id: int | None = by(equals(Delivery.id))
-    due_after_ms: int | None = by(where(lambda due_ms: fn.COALESCE(Delivery.due_at_ms, 0) > due_ms))
 
     def conditions(self, database: Database) -> list[Condition]:
         found = Chosen.conditions(self, database)

@@ -47,7 +47,6 @@ class Reads(Enum):
     WORD = auto()  # one of its choices
     TYPE = auto()  # of events, or a pattern such as transaction.*
     TIME = auto()  # or how long ago
-    KEY = auto()  # of an event, or its beginning
     EVENT = auto()  # its number or key
     ROW = auto()  # its number
     YES = auto()  # nothing: it is asked for or not
@@ -194,14 +193,11 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Veto:
-    """What a replay leaves out: all of some events. `left`: says so with how many, in place of {};
-    `why_not`: of an event that gets no new delivery; `refusal`: where it was asked for alone.
-    `option`: says what the option does that takes them nevertheless, which has this name."""
+    """What a replay leaves out: all of some events. `why`: says why. `option`: says what the option
+    does that takes them nevertheless, which has this name."""
 
     name: str
     find: Callable[[Database, Collection[int]], Collection[int]]  # which of these events
-    left: str
-    why_not: str
-    refusal: str
+    why: str
     option: str = ""
     is_about_body: bool = False  # it counts only for what needs the body

@@ -144,20 +144,6 @@ def rows(
     return found
 
 
-def events_after(
-    database: Database, chosen: EventFilter, event_id: int, limit: int
-) -> list[EventRow]:
-    """Return the events that came after the one with this number, the oldest first."""
-    query = _all_of(_events(ReadPlan()), chosen.conditions(database)).where(Event.id > event_id)
-    return queries.rows(database, query.order_by(Event.id).limit(limit), EventRow)
-
-
-def events_of(database: Database, chosen: EventFilter, numbers: Sequence[int]) -> list[EventRow]:
-    """Return the events that are `chosen`, of those with these numbers, the oldest first."""
-    query = _all_of(_events(ReadPlan()), chosen.conditions(database)).where(Event.id.in_(numbers))
-    return queries.rows(database, query.order_by(Event.id), EventRow)
-
-
 def _all_of(query: "ModelSelect[Any]", conditions: Sequence[Condition]) -> "ModelSelect[Any]":
     """Return the rows of `query` that fulfil all conditions."""
     for condition in conditions:

@@ -4,7 +4,6 @@ action wait, run, are overdue or dead. Counted by indexes, never from all of the
 Of which actions an operator lets nothing begin, features say in their shown.py (AT_REST; and
 IN_WORDS)."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,11 @@ from typing import Any
 from peewee import SQL, fn
 
 from premblyd.feature import added
-from premblyd.ground import privacy
-from premblyd.ground.privacy import Shape
 from premblyd.queue.register import is_working
 from premblyd.record import queries
-from premblyd.record.queries import By
 from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import IS_HELD, Delivery, Host
-
-LOOKED_AT, MOST = 5_000, 8
 
 
 def since_ms(database: Database) -> int | None:
@@ -151,36 +145,6 @@ def _counts(database: Database, condition: Any) -> dict[str, int]:
         .group_by(Delivery.action)
     )
     return {str(action): count for action, count in queries.tuples(database, query)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadByError:
-    """How many deliveries died with an error, as people see it who may not see personal data."""
-
-    error: str
-    count: int
-    last_id: int
-
-
-def errors_of_dead(database: Database, action: str | None = None) -> list[DeadByError]:
-    """Return what the newest LOOKED_AT dead deliveries, or those of an action, died of: the errors
-    of most first, MOST at most."""
-    is_dead = Delivery.state == SQL("'dead'")  # as text, as the index of the dead has it
-    index = "delivery_state"
-    if action is not None:
-        is_dead, index = is_dead & (Delivery.action == action), "delivery_dead"
-    query = Delivery.select(Delivery.id, Delivery.last_error).from_(By(Delivery, index))
-    newest = query.where(is_dead).order_by(Delivery.id.desc()).limit(LOOKED_AT)
-    counts: Counter[str] = Counter()
-    last: dict[str, int] = {}
-    for delivery_id, error in queries.tuples(database, newest):
-        shown = str(privacy.mask(error, Shape.ERROR) or "")
-        counts[shown] += 1
-        last.setdefault(shown, delivery_id)
-    return [
-        DeadByError(error=error, count=count, last_id=last[error])
-        for error, count in counts.most_common(MOST)
-    ]
 
 
 _DUE = """

@@ -108,8 +108,7 @@ class Situation:
     # What `status` sees from outside.
     unreadable: str | None = None
     missing_on: str | None = None  # the database on which no daemon runs
-    is_managed: bool = True  # by systemd: that starts the daemon
-    health: int | None = None  # what its health check says; 0: nothing, None: that is not known
+    health_error: str | None = None  # what is wrong with the daemon's answer to a health check
 
     @property
     def since_ms(self) -> int:
@@ -130,7 +129,6 @@ class Trouble:
 
     kind: str
     ask: Callable[[Situation], Iterator[Item]]
-    needs_nobody: tuple[str, str] = ("", "")  # how notices are counted: `event`, `events`
     reads_record: bool = True
     reminds: bool = False  # `check` tells it, too
     has_metric: bool = True  # False: the console and metrics can't know
@@ -166,7 +164,6 @@ class Part:
     read: Callable[[Situation], Any]
     lines: Callable[[Situation], Iterable[str]]
     nothing: Any = None
-    is_first: bool = False  # it is said before what needs attention
 
 
 class Block(NamedTuple):

@@ -10,8 +10,7 @@ attempts of those without a success have failed (FAILURES)."""
 
 import functools
 import os
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -76,7 +75,7 @@ def late(situation: Situation) -> Iterator[Item]:
             text=f"{counted(count, 'delivery', 'deliveries')} of {action} should have run by now,"
             f" but did not.{since}",
             remedy="Is the daemon running? Is the hook slow, so that more must run at once"
-            " (`concurrency`)? With `confirm`: does Prembly answer?",
+            " (`concurrency`)?",
             target=Target(page="deliveries", state="pending", action=action),
             count=count,
         )
@@ -129,18 +128,11 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
 
 @trouble()
 def dead(situation: Situation) -> Iterator[Item]:
-    settings = situation.settings
-    configured = None if settings is None else {action.name for action in settings.actions}
     for action, count in largest(standing.dead_of(situation.database)):
-        is_gone = configured is not None and action not in configured
         yield Item(
             text=f"{counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
-            remedy=f"The configuration has no action {action}: put it back, or cancel them"
-            f" (`premblyd cancel --dead --action {action}`)."
-            if is_gone
-            else "Fix the cause (see the last error), then `premblyd replay --dead --action"
-            f" {action}`. What Prembly contradicted stays dead. Cancel those that will not be"
-            f" retried: `premblyd cancel --dead --action {action}`, or one by `--delivery ID`.",
+            remedy=f"Fix the cause (see the last error), then `premblyd replay --dead --action"
+            f" {action}`; or `premblyd cancel --dead --action {action}`.",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
         )
@@ -157,7 +149,7 @@ def silent(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"No event has come {last}.",
             remedy="Is the URL in Prembly's dashboard still right, and does it reach this machine?"
-            " `premblyd rejections` shows what was refused, `premblyd reconcile` what is missing.",
+            " `premblyd rejections` shows what was refused.",
             command="premblyd events --limit 5",
             target=Target(page="events"),
         )
@@ -264,51 +256,33 @@ _MORE_OF = {
     }.items()
 }
 _LOG = "sudo journalctl -u premblyd -n 50"
-_WEBHOOKS: defaultdict[int | None, str] = defaultdict(
-    lambda: "Webhooks are answered 503, and hooks wait.",
-    {
-        200: "The daemon reaches it, and stores webhooks.",
-        0: "The daemon does not answer its health check.",
-        None: "It is not known how webhooks are answered.",
-    },
-)
 
 
 @trouble(reads_record=False, has_metric=False)
 def daemon(situation: Situation) -> Iterator[Item]:
     if situation.missing_on is not None:
-        root = "sudo " if situation.is_managed else ""
         yield Item(
             severity=Severity.URGENT,
             text=f"No daemon runs on {situation.missing_on}: webhooks are not answered.",
-            remedy=f"Start it. If it does not start: `{root}premblyd check`.",
-            command="sudo systemctl start premblyd" if situation.is_managed else "premblyd serve",
+            remedy="Start it: `sudo systemctl start premblyd`, or `premblyd serve`. If it does not"
+            " start, look at what this says:",
+            command="sudo premblyd check",
         )
 
 
 @trouble(reads_record=False)
 def database(situation: Situation) -> Iterator[Item]:
     """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
-    remedy = "The log says why: a full disk, a database that somebody has locked or moved."
-    if situation.store_error is not None:
-        text = f"The database can't store webhooks: {situation.store_error}. They are answered 503."
-        remedy = (
-            "Prembly sends most webhooks only once. Free disk space, or restore access to the"
-            " database."
+    seen = situation.store_error or situation.health_error
+    text = f"The database can't store webhooks: {seen}." if seen else situation.unreadable
+    if text is not None:
+        yield Item(
+            severity=Severity.URGENT,
+            text=text,
+            remedy="They are answered 503, and Prembly sends most only once. The log says why: a"
+            " full disk, say, or a database that somebody has locked or moved.",
+            command=_LOG,
         )
-    elif situation.unreadable is not None:
-        text = f"{situation.unreadable.rstrip('.')}. {_WEBHOOKS[situation.health]}"
-        remedy = (
-            "Fix that; no restart is needed. Then ask for what was sent in the meantime:"
-            " `premblyd reconcile --store`."
-        )
-    elif situation.health == 0:
-        text = "The daemon can't store webhooks now: it does not answer its health check."
-    elif situation.health not in (200, None):
-        text = f"The daemon can't store webhooks now: its health check says {situation.health}."
-    else:
-        return
-    yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
 
 
 @trouble(reads_record=False)
@@ -393,33 +367,3 @@ def items(situation: Situation, *, kinds: Collection[str] | None = None) -> list
 def reminders(situation: Situation) -> list[Item]:
     """Return what `check` tells, too."""
     return items(situation, kinds=[row.kind for row in table() if row.reminds])
-
-
-def for_people(items: Iterable[Item]) -> list[Item]:
-    """Return what needs somebody, one for a cause: that an action fails stands with its dead
-    deliveries."""
-    grave = [item for item in items if item.needs_somebody]
-    failing = {item.subject: item.text for item in grave if item.kind == "failing"}
-    dead = {item.subject for item in grave if item.kind == "dead"}
-    return [
-        replace(item, text=f"{item.text} {failing[item.subject]}")
-        if item.kind == "dead" and item.subject in failing
-        else item
-        for item in grave
-        if not (item.kind == "failing" and item.subject in dead)
-    ]
-
-
-def needs_nobody(items: Iterable[Item]) -> str:
-    """Return in one line what of `items` needs nobody: `12 events matched no action (codes 00,
-    missing). Nothing to do.` Nothing if there is nothing."""
-    parts = []
-    for row in table():
-        if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
-            subjects = [item.subject for item in its if item.subject]
-            codes = ", ".join(subjects)
-            is_of_codes = any(item.target.code is not None for item in its)
-            word = "" if not is_of_codes else "code " if len(subjects) == 1 else "codes "
-            about = f" ({word}{codes})" if subjects else ""
-            parts.append(counted(sum(item.count for item in its), *row.needs_nobody) + about)
-    return f"{'; '.join(parts)}. Nothing to do." if parts else ""

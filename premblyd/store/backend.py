@@ -1,20 +1,9 @@
 """One engine's database, and every way to open it: `connections.py` chooses one."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from premblyd.store.engine import Database, Engine, Inspection, Sizes
-
-
-class Shell(NamedTuple):
-    """The program that an engine has for people who type SQL, the package that has it, its
-    arguments, and variables for it."""
-
-    program: str
-    package: str
-    arguments: Sequence[str]
-    environment: Mapping[str, str]
 
 
 class Backend(Protocol):
@@ -47,9 +36,6 @@ class Backend(Protocol):
     def connect_operator(self) -> Database:
         """Return a connection for a command that writes while daemons run. Raise as
         `connect_read_only`."""
-
-    def shell(self) -> Shell:
-        """Return the engine's own shell, on the record, so that it only reads."""
 
     def sizes(self) -> Sizes:
         """Return how large it is. It may read the database, so not in the loop."""

@@ -45,11 +45,6 @@ def put_aside(path: Path | None) -> list[Path]:
     return [] if path is None else files.put_aside(path)
 
 
-def opening_key(place: EncryptedFile) -> str:
-    """Return the key that opens an encrypted database: see opening.opening_key."""
-    return opening.opening_key(place.path, place.key_path)
-
-
 @contextlib.contextmanager
 def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
     """Turn a database's failure into a StoreUnavailableError."""

@@ -49,8 +49,6 @@ CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
 
 CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
 
-CREATE INDEX event_without_result ON event (received_at_ms) WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified');
-
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL REFERENCES event (id),
@@ -175,9 +173,7 @@ CREATE TABLE host (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     worker TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
-    place TEXT,
     pid INTEGER NOT NULL,
-    process_start INTEGER,
     version TEXT NOT NULL,
     actions TEXT NOT NULL DEFAULT '',
     started_at_ms INTEGER NOT NULL,
@@ -292,15 +288,6 @@ CREATE TABLE sweep (
     row_id INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE put_off (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id INTEGER NOT NULL,
-    removed TEXT NOT NULL,
-    UNIQUE (event_id, removed)
-) STRICT;
-
-CREATE INDEX put_off_removed ON put_off (removed, id);
-
 CREATE TABLE gone_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE,
@@ -347,15 +334,6 @@ CREATE TABLE once_run (
 
 CREATE UNIQUE INDEX once_run_key ON once_run (once_key, action) WHERE once_key IS NOT NULL;
 
-CREATE VIEW once_log AS
-SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
-FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id;
-
-CREATE VIEW order_log AS
-SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
-       ordered.place, ordered.waits_for_id, ordered.blocks
-FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id;
-
 CREATE TABLE inquiry (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
@@ -369,8 +347,7 @@ CREATE TABLE inquiry (
     error TEXT,
     answer_bytes INTEGER,
     answer_digest TEXT,
-    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE,
-    wait_until_ms INTEGER
+    stored_event_id INTEGER REFERENCES event (id) ON DELETE CASCADE
 ) STRICT;
 
 CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
@@ -432,17 +409,6 @@ CREATE TABLE confirmation (
     answer_digest TEXT,
     facts TEXT NOT NULL
 ) STRICT;
-
-CREATE VIEW inquiry_log AS
-SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
-FROM inquiry;
-
-CREATE VIEW confirm_log AS
-SELECT delivery_id, delivery.event_id, delivery.action, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS confirmed_at,
-       answer_digest, facts
-FROM confirmation JOIN delivery ON delivery.id = delivery_id;
 
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,

@@ -49,6 +49,7 @@ AND (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3
 EAGER = """
 from premblyd.features.keeping import daemon
 daemon.FIRST_S = daemon.REST_S = 0.1
+daemon.WHOLE_EVERY_MS = 0
 """
 NAMED = """
 SELECT DISTINCT user_ref FROM event WHERE removed_parts IS NULL AND user_ref IS NOT NULL

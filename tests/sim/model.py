@@ -15,7 +15,7 @@ from premblyd.features.asking.settings import CONFIRM, PENDING
 from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.turns.settings import ONCE, ORDER, then_of
 from premblyd.prembly.payload import plain_id, same_id
-from premblyd.queue.recovery import CRASHED
+from premblyd.queue.end import CRASHED
 from tests.sim.hooks import Run
 from tests.sim.virtual import Time
 from tests.sim.world import FINAL, Given, Person, Post
@@ -559,7 +559,8 @@ class Model:
                 " WHERE state IN ('pending', 'running')"
             )
         return self.rows(
-            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM order_log WHERE state = 'dead'"
+            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM ordered"
+            " JOIN delivery ON delivery.id = delivery_id WHERE state = 'dead'"
             " UNION SELECT delivery_id FROM ordered JOIN held"
             " ON waits_for_id = held.id) SELECT id, event_id, state, action, last_error"
             " FROM delivery WHERE state IN ('pending', 'running')"
@@ -600,7 +601,7 @@ class Model:
             return
         waits = {event for (event,) in self.rows(
             "SELECT event_id FROM delivery WHERE state IN ('pending', 'running')"
-            " UNION SELECT event_id FROM order_log"
+            " UNION SELECT event_id FROM ordered JOIN delivery ON delivery.id = delivery_id"
             " UNION SELECT event_id FROM awaited WHERE state = 'waiting'"
         )}  # fmt: skip
         for event, post in self._by_event.items():

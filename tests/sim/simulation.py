@@ -32,7 +32,7 @@ from premblyd.features.pause import pauses
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import telemetry
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.queue.claims import Claims
+from premblyd.queue.queue import Claims
 from premblyd.receive.server import Receiver
 from premblyd.record.operating import Operator, transact_all
 from premblyd.run import kinds
@@ -66,6 +66,7 @@ POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
     "premblyd.features.asking.pending.POLL_S": 15.0,
     "premblyd.receive.server.WATCH_EVERY_S": 10.0,
+    "premblyd.features.keeping.daemon.WHOLE_EVERY_MS": 300_000,  # in hours, as in days
     "premblyd.features.watch.alerts.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 
@@ -223,10 +224,10 @@ class Simulation:
         }
         with contextlib.ExitStack() as patched:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
-            for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
-                patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
-            for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
-                patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
+            machine = mock.patch("premblyd.queue.heartbeat.machine_start", self._machine)
+            patched.enter_context(machine)
+            executor = "premblyd.receive.recognition.ThreadPoolExecutor"
+            patched.enter_context(mock.patch(executor, _NoThreads))
             patched.enter_context(
                 mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )
@@ -490,7 +491,7 @@ class Simulation:
         rng = random.Random(f"late {self.seed}")
         for post in rng.sample(self.model.posts, min(12, len(self.model.posts))):
             at_s = rng.uniform(0, length_s / 2) + record_ms / 1000 + rng.choice((600, 1500, 3000))
-            self.time.at(at_s, lambda post=post: self._send(post))
+            self.time.at(at_s, functools.partial(self._send, post))
 
     # What happens in the world
 

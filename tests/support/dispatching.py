@@ -9,12 +9,10 @@ from typing import Any, Self
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Action, Config, Endpoint
-from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.confirm import ConfirmGate
-from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PremblyApi
-from premblyd.features.asking.settling import Settling
+from premblyd.features.asking.settling import Answers, Settling
 from premblyd.features.keeping.settings import ERASED
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.worker.settings import WorkerHook
@@ -152,7 +150,7 @@ class Dispatching:
         self.runners = Runners({HttpHook: self.http, **own})
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
-        about = (Inquiries(self.writer), self.queue, Answers(self.writer))
+        about = (self.queue, Answers(self.writer))
         self.gate = ConfirmGate(self.inquirer, *about, self.clock)
         parts = (self.queue, self.runners, self.clock)
         self.dispatcher = Dispatcher(*parts, random.Random(0))

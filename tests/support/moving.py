@@ -50,7 +50,7 @@ UNIQUE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("verification_name", "alert", "erased_name"), ("name",)),
     **dict.fromkeys(("pause", "attempt_hour"), ("action",)),
     "once_run": ("once_key",),
-    **dict.fromkeys(("removal", "sweep", "put_off"), ("removed",)),
+    **dict.fromkeys(("removal", "sweep"), ("removed",)),
     "host": ("worker",),
     "event_hour": ("type",),
     "backup_folder": ("folder",),
@@ -124,7 +124,7 @@ def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
     """Return all that a database holds."""
     if isinstance(place, Server):
         with psycopg.connect(place.url) as connection:
-            target = Target(connection, MOVED)
+            target = Target(connection)
             found = {name: list(target.rows(table)) for name, table in TABLES.items()}
     else:
         with moving.opened_source(place) as file:

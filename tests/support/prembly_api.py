@@ -8,7 +8,6 @@ consumers read. No real API was ever asked.
 """
 
 import contextlib
-import email.utils
 import json
 import re
 import threading
@@ -232,7 +231,6 @@ class PremblyApi:
         self.unknown_parameters: set[str] = set()
         self.released = threading.Event()
         self.before_log_page: Callable[[int], object] = lambda _: None  # told the page's number
-        self.now_s: Callable[[], float] = time.time  # as its answers' Date
         self.log_place: str | None = None  # None: `data` is the list; else `data` has it there
         self.verifications: dict[str, Verification] = {}
         self._by_id: dict[str, Verification] = {}
@@ -366,9 +364,6 @@ class _Handler(http_server.Handler):
         """Return what would be answered without a fault."""
         known = self.server.api.find(self.identifier or "")
         return known.answer() if known else b"{}"
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        return email.utils.formatdate(timestamp or self.server.api.now_s(), usegmt=True)
 
     def reply(self, document: Any, code: int = 200, **headers: str) -> None:  # type: ignore[override]
         self.reply_bytes(json.dumps(document).encode(), code, **headers)

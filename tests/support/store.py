@@ -162,7 +162,7 @@ class Store:
     def await_results(self, first_ask_ms: int | None) -> "Store":
         """From now on let arrivals begin and end waitings, as with `pending`; None: let them not
         any more."""
-        asking = [] if first_ask_ms is None else [await_results(first_ask_ms)]
+        asking = [] if first_ask_ms is None else [await_results(first_ask_ms, first_ask_ms)]
         others = (each for each in added("hooks", "HOOKS") if isinstance(each, Hooks))
         self.writer.bound = Bound([*asking, *others])
         return self

@@ -71,10 +71,10 @@ def test_root_reconciles_a_list_as_the_service(service: Machine) -> None:
     before = int(sql(service, STORED))
     with prembly_knows(service, "list", 5, AN_HOUR_AGO):
         service.run("systemctl stop premblyd.socket premblyd.service")
-        references = "reference\n" + "".join(f"ver_list_0{number:05x}a\n" for number in range(5))
-        service.run("umask 077; cat >/root/list.csv", stdin=references)
-        assert service.run("premblyd reconcile /root/list.csv", check=False).returncode == 1
-        stored = service.output("premblyd reconcile /root/list.csv --store")
+        references = "".join(f"ver_list_0{number:05x}a\n" for number in range(5))
+        service.run("umask 077; cat >/root/list.txt", stdin=references)
+        assert service.run("premblyd reconcile /root/list.txt", check=False).returncode == 1
+        stored = service.output("premblyd reconcile /root/list.txt --store")
         assert "Stored missed webhooks: 5 events." in stored
         assert service.output(f"stat -c %U:%G {DATABASE}") == "premblyd:premblyd"
         service.run("systemctl start premblyd.service")

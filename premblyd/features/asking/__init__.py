@@ -9,13 +9,13 @@ COMMANDS = (
     Command(
         "unsettled",
         "Look",
-        "premblyd.features.asking.cli_unsettled",
+        "premblyd.features.asking.cli",
         "List verifications that have no final result yet.",
     ),
     Command(
         "reconcile",
         "Keep",
-        "premblyd.features.asking.cli_reconcile",
+        "premblyd.features.asking.cli",
         "Find missed webhooks, and ask Prembly for them.",
     ),
 )
@@ -26,8 +26,6 @@ inquiry.answered          warning  purpose result event_id delivery? stored_even
 inquiry.refused           error    http_status pause_s remedy
 inquiry.paused            warning  reason pause_s
 inquiry.resumed           info
-pending.begun             info     count
-pending.settled           info     event_id settled_by reference
 pending.given_up          warning  event_id reference ask_count error
 pending.failed            error    cause
 """,

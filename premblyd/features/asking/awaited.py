@@ -1,4 +1,4 @@
-"""Verifications without a result yet: Prembly is asked for it.
+"""What Prembly is asked: verifications without a result yet, and a row for each question.
 
 `due_at_ms` is the queue: when Prembly is asked next; NULL: it is not asked. A row is made and ended
 in the transaction of the event that begins or settles it. A question changes no row before its
@@ -10,25 +10,80 @@ references as fast as Prembly may be asked can't keep true ones from being asked
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from peewee import JOIN, SQL, Case, Tuple, fn
+from peewee import JOIN, SQL, Case, Node, Query, fn
 
-from premblyd.features.asking import questions
-from premblyd.features.asking.questions import NewInquiry
-from premblyd.features.asking.stored import IS_AWAITED, STANDING, settled_in_record
-from premblyd.features.asking.tables import Awaited, Inquiry
-from premblyd.prembly import events
+from premblyd.features.asking.stored import STANDING, settled_in_record
+from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
-from premblyd.queue.spellings import Spelt, look_up, reference_key
-from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
-from premblyd.store.states import AwaitedState, InquiryResult
+from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import withheld
+from premblyd.queue.names import Spelt, look_up, reference_key
+from premblyd.store.columns import emptied_if
+from premblyd.store.engine import (
+    BulkInsert,
+    Lookup,
+    Row,
+    Statement,
+    Transaction,
+    param,
+    params,
+    update,
+)
+from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import Event
 from premblyd.store.writer import Step, Writer
 
-MAX_MISSED = 500  # events that one transaction begins to await
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInquiry:
+    """A question that was asked, and what came of it. `reference` None: a session was asked for,
+    whose id is a secret. `error` is ours: it quotes neither the answer nor the event."""
+
+    at_ms: int
+    purpose: Purpose
+    result: InquiryResult
+    reference: str | None
+    duration_ms: int
+    event_id: int | None = None
+    delivery_id: int | None = None
+    http_status: int | None = None
+    error: str | None = None
+    answer_bytes: int | None = None
+    answer_sha256: bytes | None = None
+    stored_event_id: int | None = None
+
+
+def record(transaction: Transaction, inquiry: NewInquiry) -> int:
+    """Keep a question about a delivery, which has its own though others share its answer. Return
+    how many of it are kept whose answer is in DOUBTS."""
+    add(transaction, inquiry)
+    return transaction.number(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
+
+
+def add(transaction: Transaction, inquiry: NewInquiry) -> None:
+    """Keep a question in a transaction with what else came of it. The verification of an event that
+    Prembly does not confirm is awaited: whoever forges it must not hide the true result."""
+    values = asdict(inquiry)
+    sha256 = values.pop("answer_sha256")
+    values["answer_digest"] = sha256 and Digests.of(transaction).of_body(sha256)
+    transaction.write(_insert(), **values)
+    if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
+        about: dict[str, Any] = {"event_id": inquiry.event_id, "last_error": NOT_CONFIRMED}
+        about |= {"at_ms": inquiry.at_ms, "due_at_ms": inquiry.at_ms + AGAIN_MS}
+        transaction.write(_AWAIT_AGAIN, **about)
+        transaction.write(_AWAIT, **about)
+
+
+@functools.cache
+def _insert() -> Statement:
+    of_erased = withheld(param("event_id"), param("stored_event_id"))
+    return Statement(Inquiry.insert(emptied_if(of_erased, Inquiry, params(*_STORED))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +98,22 @@ class Meaning:
     due_at_ms: int | None  # None: it settles
 
     @classmethod
-    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Meaning | None":
-        """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms`
-        after it came. (Who stores an answer ends by itself what waited for it.)"""
+    def of(cls, webhook: Webhook, ask_ms: int, money_ms: int) -> "Meaning | None":
+        """Return what `webhook` means; None: nothing. Prembly is first asked `ask_ms` after it;
+        about what waits for money, `money_ms`. (Who stores an answer ends what waited for it.)"""
         verdict = webhook.verdict
         session_id, standing = verdict.session_id, verdict.standing
         name = verdict.reference or (session_reference(session_id) if session_id else None)
         if not name or standing is Standing.ELSEWHERE or webhook.verified_by == events.STORED_BY:
             return None
         settles = standing is Standing.RESULT
+        wait_ms = money_ms if standing is Standing.WALLET else ask_ms
         return cls(
             endpoint=webhook.endpoint,
             reference=name,
             standing=standing,
             received_at_ms=webhook.received_at_ms,
-            due_at_ms=None if settles else webhook.received_at_ms + first_ask_ms,
+            due_at_ms=None if settles else webhook.received_at_ms + wait_ms,
         )
 
 
@@ -82,21 +138,11 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """A waiting that another event has ended."""
-
-    event_id: int
-    reference: str
-    settled_by_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What is to be asked now, what turned out to be settled, and when the next is due."""
+    """What is to be asked now; and whether something turned out to be settled, and was ended."""
 
     waiting: Sequence[Waiting]
-    settled: Sequence[Settled]
-    next_due_ms: int | None
+    has_settled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,22 +166,6 @@ class Asked:
     is_known: bool = False
 
 
-class Missed(NamedTuple):
-    """An event that is not settled and was never awaited, as where to go on behind."""
-
-    received_at_ms: int
-    id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """How many of a portion of missed events are awaited now, and which was the last of them; None:
-    there are no more."""
-
-    count: int
-    last: Missed | None
-
-
 def lock_name(reference: str) -> str:
     """Return the name that is locked by what begins or ends the waiting for a reference. So of an
     event that begins it and one that ends it, which two hosts store at once, the later sees the
@@ -153,20 +183,15 @@ def note(transaction: Transaction, new: Mapping[int, Meaning]) -> None:
     _begin(transaction, {id_: each for id_, each in new.items() if each.due_at_ms is not None})
 
 
-def settle(
-    transaction: Transaction, settled_by: Mapping[str, int], at_ms: int
-) -> Sequence[Settled]:
+def settle(transaction: Transaction, settled_by: Mapping[str, int], at_ms: int) -> bool:
     """End what waits for these references, each with the number of the event that settles it; what
-    was given up too."""
-    if not settled_by:
-        return []
-    ended = []
+    was given up too. Return whether anything did."""
     plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
-    for row_id, reference, event_id in look_up(transaction, _OPEN_FOR, plain):
+    ended = look_up(transaction, _OPEN_FOR, plain) if plain else []
+    for row_id, reference in ended:
         by_id = plain[plain_id(reference)]
         transaction.write(_END, id=row_id, finished_at_ms=at_ms, settled_by_id=by_id)
-        ended.append(Settled(event_id=event_id, reference=reference, settled_by_id=by_id))
-    return ended
+    return bool(ended)
 
 
 def note_asked(transaction: Transaction, asked: Asked) -> bool:
@@ -220,12 +245,9 @@ class AwaitedQueue:
             # What another host may be removing can't be pointed at: it is looked for again.
             free = {row[0] for row in transaction.look_up(_LOCK, sorted({*settled_by.values()}))}
             own = {name: event_id for name, event_id in settled_by.items() if event_id in free}
-            settled = settle(transaction, own, now_ms)
-            next_due = transaction.row(_NEXT_DUE, now_ms=now_ms)
             return Due(
                 waiting=[row for row in waiting if row.reference not in settled_by],
-                settled=settled,
-                next_due_ms=next_due[0] if next_due and isinstance(next_due[0], int) else None,
+                has_settled=settle(transaction, own, now_ms),
             )
 
         return self._writer.call(operation, Step.CLAIMS)
@@ -236,48 +258,21 @@ class AwaitedQueue:
 
         def operation(transaction: Transaction) -> bool:
             if inquiry is not None:
-                questions.add(transaction, inquiry)
+                add(transaction, inquiry)
             return note_asked(transaction, asked)
 
         return self._writer.call(operation, Step.FINISHES)
 
-    def begin_missed(
-        self, after: Missed | None, since_ms: int, now_ms: int, due_at_ms: Callable[[int], int]
-    ) -> "asyncio.Future[Begun]":
-        """Await the next MAX_MISSED events after `after` that came since `since_ms`, are not
-        settled and were never awaited: they came while nothing was. `due_at_ms` returns when
-        Prembly is asked about an event that came at a time."""
 
-        def operation(transaction: Transaction) -> Begun:
-            after_ms, after_id = after or (since_ms, 0)
-            rows = transaction.rows(MISSED, since_ms=after_ms, after_ms=after_ms, after_id=after_id)
-            missed = {
-                event_id: Meaning(
-                    endpoint=endpoint,
-                    reference=reference,
-                    standing=Standing(standing),
-                    # Later than now: the clock was set back since.
-                    received_at_ms=min(received_at_ms, now_ms),
-                    due_at_ms=due_at_ms(min(received_at_ms, now_ms)),
-                )
-                for received_at_ms, event_id, endpoint, reference, standing in rows
-            }
-            transaction.lock(lock_name(each.reference) for each in missed.values())
-            last = Missed(*rows[-1][:2]) if len(rows) == MAX_MISSED else None
-            return Begun(count=_begin(transaction, missed), last=last)
-
-        return self._writer.call(operation, alone=True)
-
-
-def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> int:
+def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> None:
     """Await these events, by their numbers, but for those whose reference is awaited already or is
-    settled in the record. Return how many are."""
+    settled in the record."""
     first: dict[tuple[Rank, str], int] = {}
     for event_id, arrival in unsettled.items():
         place = (Rank.of(arrival.standing), plain_id(arrival.reference))
         first.setdefault(place, event_id)
     if not first:
-        return 0
+        return
     references = {reference for _, reference in first}
     known = dict.fromkeys(settled_in_record(transaction, references), Rank.OPEN)
     were_asked = set()
@@ -297,7 +292,6 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> int:
             names = (new.reference, reference_key(new.reference))
             rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
     transaction.write_many(_INSERT, sorted(rows))
-    return len(rows)
 
 
 def _waiting(row: Row) -> Waiting:
@@ -306,6 +300,62 @@ def _waiting(row: Row) -> Waiting:
     return Waiting(**values | {"standing": Standing(values["standing"])})
 
 
+AGAIN_MS = 60_000
+NOT_CONFIRMED = "Prembly does not confirm the event that settled it"
+
+
+def _of_event(value: Node) -> Query:
+    return Event.select(value).where(Event.id == param("event_id"))
+
+
+_AWAIT_AGAIN = Statement(
+    Awaited.update(
+        state=AwaitedState.WAITING,
+        # The questions count from it: later than now it is where the clock was set back since.
+        created_at_ms=Case(
+            None, [(Awaited.created_at_ms > param("at_ms"), param("at_ms"))], Awaited.created_at_ms
+        ),
+        due_at_ms=param("due_at_ms"),
+        finished_at_ms=None,
+        settled_by=None,
+        last_error=param("last_error"),
+    ).where(
+        (Awaited.reference == _of_event(Event.reference))
+        | (Awaited.reference == _of_event(Event.reference_key))
+        | (Awaited.reference_key == _of_event(fn.COALESCE(Event.reference_key, Event.reference))),
+        Awaited.settled_by == param("event_id"),
+    )
+)
+_AWAIT = Statement(
+    Awaited.insert_from(
+        Event.select(
+            *(Event.id, Event.endpoint, Event.reference, Event.reference_key),
+            *(param("at_ms"), param("due_at_ms"), SQL("'waiting'"), param("last_error")),
+        ).where(
+            Event.id == param("event_id"),
+            Event.outcome.in_(payload.FINAL_OUTCOMES),
+            Event.reference.is_null(False),
+            ~fn.EXISTS(
+                Awaited.select(Awaited.id).where(
+                    (Awaited.reference == Event.reference)
+                    | (Awaited.reference == Event.reference_key)
+                    | (Awaited.reference_key == fn.COALESCE(Event.reference_key, Event.reference)),
+                    Awaited.due_at_ms.is_null(False) | (Awaited.event == Event.id),
+                )
+            ),
+        ),
+        [
+            *(Awaited.event, Awaited.endpoint, Awaited.reference, Awaited.reference_key),
+            *(Awaited.created_at_ms, Awaited.due_at_ms, Awaited.state, Awaited.last_error),
+        ],
+    )
+)
+_DOUBTS_OF = Statement(
+    Inquiry.select(fn.COUNT(Inquiry.id)).where(
+        Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
+    )
+)
+_STORED = [*({field.name for field in fields(NewInquiry)} - {"answer_sha256"}), "answer_digest"]
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
 _IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
 _INSERT = BulkInsert(
@@ -319,14 +369,15 @@ _AWAITED_FOR = Spelt.of(_AWAITED, Awaited)
 _UNKNOWN = Awaited.select(Awaited.id).where(_IS_WAITING, Awaited.known_at_ms.is_null())
 _WAITING_UNKNOWN = Spelt.of(_UNKNOWN, Awaited)
 _KNOWN = update(Awaited, "known_at_ms", where=(Awaited.id == param("id")) & _IS_WAITING)
-_OPEN = Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN)
+_OPEN = Awaited.select(Awaited.id, Awaited.reference).where(_IS_OPEN)
 _OPEN_FOR = Spelt.of(_OPEN, Awaited)
 _END = Statement(
     Awaited.update(
         state=AwaitedState.SETTLED,
         due_at_ms=None,
         finished_at_ms=param("finished_at_ms"),
-        settled_by=param("settled_by_id"),
+        # None: its record is deleted, and what came again is a duplicate of it.
+        settled_by=Event.select(Event.id).where(Event.id == param("settled_by_id")),
         last_error=None,
     ).where(Awaited.id == param("id"), _IS_OPEN)
 )
@@ -374,25 +425,6 @@ _DUE = Statement(
     .limit(param("limit"))
 )
 _LOCK = Lookup(Event.select(Event.id), Event.id, locks=True)
-_NEXT_DUE = Statement(
-    Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
-)
-MISSED = Statement(
-    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference, STANDING)
-    .where(
-        IS_AWAITED,
-        Event.received_at_ms >= param("since_ms"),
-        Tuple(Event.received_at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
-        ~fn.EXISTS(
-            Awaited.select(Awaited.id).where(
-                Awaited.reference == Event.reference,
-                _IS_WAITING | (Awaited.finished_at_ms >= Event.received_at_ms),
-            )
-        ),
-    )
-    .order_by(Event.received_at_ms, Event.id)
-    .limit(MAX_MISSED)
-)
 SHIFT = Statement(  # of the beginning too, from which the questions and `give_up` count
     Awaited.update(
         due_at_ms=Awaited.due_at_ms + param("by_ms"),

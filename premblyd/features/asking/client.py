@@ -5,19 +5,15 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from premblyd.features.asking import answers
 from premblyd.features.asking.answers import Question, Stated
-from premblyd.features.asking.settings import PremblyApi, StatusQuestion
-from premblyd.ground.httpclient import HttpClient, Method, Request, Response, date_s, retry_after_s
+from premblyd.features.asking.settings import PremblyApi
+from premblyd.ground.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
-from premblyd.prembly import bodies
 
 ALLOWED_FAILURES = 5  # in a row
 FIRST_PAUSE_S = 10.0
@@ -95,8 +91,6 @@ class Breaker:
 
 MAX_ANSWER_BYTES = 16 << 20  # as an event's body, which it may become
 MAX_AT_ONCE = 16
-REMEMBERED_S = 60.0
-MAX_REMEMBERED = 1000
 STOPPED = "the daemon was stopped"
 NOT_FOUND = "Prembly knows no such verification"
 WITHHELD = "Prembly refuses to answer for this verification"
@@ -108,7 +102,6 @@ _REMEDY = (
 # About this one question; any other status may be gone the next time.
 _NO_SUCH = (400, 404, 410, 422)
 _REFUSALS = (401, 403)
-_FORBIDDEN = 403
 _TOO_MANY = 429
 
 
@@ -124,11 +117,10 @@ class AnswerKind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The answer to a question. `error` is ours: it quotes neither the question nor the answer.
-    `is_shared`: somebody else asked it, who records it. `was_asked`: Prembly got it."""
+    `was_asked`: Prembly got it."""
 
     kind: AnswerKind
     at_ms: int = 0  # when Prembly was asked
-    answered_at_ms: int | None = None  # by Prembly's own clock
     duration_ms: int = 0
     http_status: int | None = None
     error: str | None = None
@@ -136,9 +128,7 @@ class Answer:
     sha256: bytes | None = None
     stated: Stated = answers.NOTHING  # by a KNOWN one
     retry_after_s: float = 0  # ask no earlier than in this time
-    wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
     was_asked: bool = True
-    is_shared: bool = False
 
     @property
     def why_not_found(self) -> str:
@@ -153,7 +143,6 @@ class Inquirer:
         self._clock = clock
         self._api: PremblyApi | None = None
         self._client: HttpClient | None = None  # made when there is somebody to ask
-        self._aside: ThreadPoolExecutor | None = None
         self._pace = Pace(1)
         self._breaker = Breaker()
         self._paused_by = ""  # the last failure
@@ -164,8 +153,6 @@ class Inquirer:
         self._proof = _made_up()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._asking: dict[str, asyncio.Task[Answer]] = {}
-        self._remembered: dict[str, Answer] = {}
-        self.hooks_waiting = 0  # for answers: who has more time should ask little meanwhile
         self._interrupted = False
 
     def configure(self, api: PremblyApi | None) -> None:
@@ -173,7 +160,6 @@ class Inquirer:
         if api == self._api:
             return
         self._api = api
-        self._remembered.clear()
         self._breaker = Breaker()  # what was wrong may be mended now
         self._key_judged = (float("-inf"), True)
         self._proof = _made_up()  # the key may be another account's
@@ -182,8 +168,6 @@ class Inquirer:
         self._pace = Pace(api.rate)
         if self._client is None:
             self._client = HttpClient()
-            self._aside = ThreadPoolExecutor(1, "premblyd-answers")
-            self._aside.submit(int).result()  # starts it now: later the machine may lack threads
 
     @property
     def can_ask(self) -> bool:
@@ -200,45 +184,29 @@ class Inquirer:
         """Whether a single question is to show first whether Prembly answers again."""
         return self._breaker.circuit_open
 
-    @contextmanager
-    def for_a_hook(self) -> Iterator[None]:
-        """Let those who have more time know that a hook waits for an answer."""
-        self.hooks_waiting += 1
-        try:
-            yield
-        finally:
-            self.hooks_waiting -= 1
-
-    async def ask(self, question: Question, *, newer_than_ms: int | None = None) -> Answer:
+    async def ask(self, question: Question) -> Answer:
         """Ask Prembly about a verification. Never raise: the answer tells what went wrong.
 
-        Who asks for the same meanwhile gets the same answer. `newer_than_ms`: an answer that is
-        remembered is good enough (but for its body) if it was asked for after this time.
+        Who asks for the same meanwhile gets the same answer.
         """
-        if newer_than_ms is not None:
-            remembered = self._remembered.get(question.identifier)
-            if remembered and self._is_fresh(remembered, newer_than_ms):
-                return remembered
         task = self._asking.get(question.identifier)
-        is_shared = task is not None
         if task is None:
             if refusal := self._why_not_now():
                 return refusal
-            task = asyncio.create_task(self._answer(question))
+            task = asyncio.create_task(self._in_turn(question))
             self._asking[question.identifier] = task
             task.add_done_callback(lambda _: self._asking.pop(question.identifier, None))
         try:
-            answer = await asyncio.shield(task)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
             return self._unasked(STOPPED)
-        return replace(answer, is_shared=True) if is_shared else answer
 
-    async def fetch(self, method: Method, path: str) -> Answer:
+    async def fetch(self, path: str) -> Answer:
         """Ask for something else than a verification, such as a page of Prembly's log: as the same
         user, within the same rate. KNOWN: the answer is 200, and its body is not read."""
-        return self._why_not_now() or await self._in_turn(method, path, None)
+        return self._why_not_now() or await self._in_turn(path)
 
     def interrupt(self) -> None:
         """Ask nothing more, and give up what is asked."""
@@ -251,69 +219,54 @@ class Inquirer:
         self.interrupt()
         if self._client:
             self._client.close()
-        if self._aside:
-            self._aside.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, question: Question) -> Answer:
-        status = self._api.status if self._api else StatusQuestion()
-        path = status.path.replace("{id}", question.path_segment)
-        answer = await self._in_turn(status.method, path, question)
-        if answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
-            self._remember(question, answer)
-        return answer
-
-    async def _in_turn(self, method: Method, path: str, question: Question | None) -> Answer:
+    async def _in_turn(self, asked: Question | str) -> Answer:
         async with self._at_once:
             await self._pace.turn()
             if not self._breaker.circuit_open:
-                return await self._send(method, path, question)
+                return await self._send(asked)
             async with self._probing:  # one of them shows whether Prembly answers again
-                return await self._send(method, path, question)
+                return await self._send(asked)
 
-    async def _send(self, method: Method, path: str, question: Question | None) -> Answer:
+    async def _send(self, asked: Question | str) -> Answer:
         if refusal := self._why_not_now():
             return refusal
         api, started = self._api, time.monotonic()
-        answer = await self._exchange(api, method, path, question)
-        if answer.kind is AnswerKind.REFUSED and question is not None:
-            answer, pause_s = await self._whose(answer, api, started)
-        elif answer.kind is AnswerKind.UNAVAILABLE:
-            is_alone = await self._fails_alone(answer, started)
-            pause_s = 0 if is_alone else self._note(answer, question, started) or self.wait_s
-        else:
-            pause_s = self._note(answer, question, started)
-        if pause_s:
-            return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
+        answer = await self._exchange(api, asked)
+        if answer.kind is AnswerKind.REFUSED and isinstance(asked, Question):
+            return await self._whose(answer, api, started)
+        if answer.kind is AnswerKind.UNAVAILABLE and await self._fails_alone(answer, started):
+            return answer
+        self._note(answer, asked, started)
         return answer
 
-    async def _exchange(
-        self, api: PremblyApi | None, method: Method, path: str, question: Question | None
-    ) -> Answer:
+    async def _exchange(self, api: PremblyApi | None, asked: Question | str) -> Answer:
         if api is None or api.api_key is None or self._client is None:
             return self._unasked(NO_KEY)
         at_ms, started = self._clock.now_ms(), time.monotonic()
+        headers = {"accept": "application/json", "x-api-key": api.api_key.reveal()}
+        headers |= {name.lower(): value.reveal() for name, value in api.headers.items()}
+        path = asked
+        if isinstance(asked, Question):
+            path = api.status.path.replace("{id}", asked.path_segment)
         response = await self._client.send(
-            _request(api, api.api_key.reveal(), method, path),
+            Request(f"{api.url}{path}", [*headers.items()], method="GET"),
             api.timeout_ms / 1000,
             kept_bytes=MAX_ANSWER_BYTES,
             ca_file=str(api.ca_file) if api.ca_file else None,
             proxy=api.proxy.reveal() if api.proxy else "",
         )
-        answered_at_s = date_s(response.date)
         return replace(
-            await self._judged(api, response, question),
+            await self._judged(api, response, asked),
             at_ms=at_ms,
-            answered_at_ms=None if answered_at_s is None else round(answered_at_s * 1000),
             duration_ms=round((time.monotonic() - started) * 1000),
             http_status=response.status or None,
             body=response.body,
             sha256=hashlib.sha256(response.body).digest() if response.body else None,
         )
 
-    async def _whose(
-        self, refused: Answer, api: PremblyApi | None, started: float
-    ) -> tuple[Answer, float]:
-        """Return what a refusal means, and for how long nothing is asked because of it.
+    async def _whose(self, refused: Answer, api: PremblyApi | None, started: float) -> Answer:
+        """Return what a refusal means.
 
         Whoever knows the public key can send the id of a verification that is another account's, or
         that a firewall dislikes. That it is the key which is refused shows in another question,
@@ -326,12 +279,11 @@ class Inquirer:
             judged_at, is_right = self._key_judged
         status = f"HTTP {refused.http_status}"
         if judged_at < started:
-            unsure = replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
-            return unsure, self.wait_s
+            return replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
         if is_right:
             withheld = f"{status}: {WITHHELD}"
-            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld), 0
-        return refused, self.wait_s
+            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld)
+        return refused
 
     async def _fails_alone(self, failed: Answer, started: float) -> bool:
         """Return whether Prembly can't answer this question, and does answer another, where else
@@ -347,36 +299,29 @@ class Inquirer:
     async def _ask_for_proof(self, api: PremblyApi | None) -> None:
         """Ask once more, to know whether Prembly refuses the key, or answers nothing."""
         await self._pace.turn()
-        if api is None or api.api_key is None:
-            return
         proof, started = self._proof, time.monotonic()
-        path = api.status.path.replace("{id}", proof.path_segment)
-        answer = await self._exchange(api, api.status.method, path, proof)
-        self._note(answer, proof, started)
+        self._note(await self._exchange(api, proof), proof, started)
 
-    async def _judged(
-        self, api: PremblyApi, response: Response, question: Question | None
-    ) -> Answer:
+    async def _judged(self, api: PremblyApi, response: Response, asked: Question | str) -> Answer:
         """Return what a response means, without its particulars."""
         status = response.status
         error = response.error or f"HTTP {status}"
-        if status in _REFUSALS and not _is_firewalls(response):
+        if status in _REFUSALS:
             return Answer(kind=AnswerKind.REFUSED, error=f"HTTP {status}: {_REFUSED}")
         if status in _NO_SUCH:
             return Answer(kind=AnswerKind.NOT_FOUND, error=error)
         wait_s = min(retry_after_s(response.retry_after, time.time()), MAX_RETRY_AFTER_S)
         if status == _TOO_MANY:
             wait_s = wait_s or FIRST_PAUSE_S
-        if status in _REFUSALS:
-            error = f"HTTP {status}, and no JSON: from a firewall rather than from Prembly's API"
-        elif 300 <= status < 400:
+        if 300 <= status < 400:
             error = f"HTTP {status}: a redirect, which is not followed; is `prembly: url` right?"
         elif response.truncated:
             error = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"
-        elif status == 200 and question is None:
+        elif status == 200 and isinstance(asked, str):
             return Answer(kind=AnswerKind.KNOWN)
         elif status == 200:
-            stated = await self._read(response.body, api)
+            # Beside the loop: a large one is more than a moment's work.
+            stated = await asyncio.to_thread(answers.read, response.body, api.status.fields)
             if stated and answers.is_unknown_to_prembly(stated):
                 return Answer(kind=AnswerKind.NOT_FOUND)
             if stated:
@@ -384,50 +329,26 @@ class Inquirer:
             error = "the answer is no JSON object, or has too many values"
         return Answer(kind=AnswerKind.UNAVAILABLE, error=error, retry_after_s=max(wait_s, 0))
 
-    async def _read(self, body: bytes, api: PremblyApi) -> Stated | None:
-        """Read an answer: beside the loop, if that may be more than a moment's work."""
-        if bodies.is_quick(body) and not api.status.fields:
-            return answers.read(body)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._aside, answers.read, body, api.status.fields)
-
-    def _note(self, answer: Answer, question: Question | None, started: float) -> float:
-        """Let what came of a question decide whether Prembly is asked further. Return for how long
-        it is not, from now on; 0: it is, or was not asked before this answer."""
-        pause_s = 0.0
+    def _note(self, answer: Answer, asked: Question | str, started: float) -> None:
+        """Let what came of a question decide whether Prembly is asked further."""
         now = time.monotonic()
-        if question is not None and not answer.stated.is_empty:
-            self._proof = question
+        if isinstance(asked, Question) and not answer.stated.is_empty:
+            self._proof = asked
             self._key_judged = max(self._key_judged, (started, True))
         if answer.kind is AnswerKind.REFUSED:
             self._key_judged = max(self._key_judged, (started, False))
             self._paused_by = answer.error or ""
-            pause_s = self._breaker.refused(now)
-            tell(
-                "inquiry.refused",
-                http_status=answer.http_status or 0,
-                pause_s=round(pause_s),
-                remedy=_REMEDY,
-            )
+            pause_s = round(self._breaker.refused(now))
+            status = answer.http_status or 0
+            tell("inquiry.refused", http_status=status, pause_s=pause_s, remedy=_REMEDY)
         elif answer.kind is AnswerKind.UNAVAILABLE:
             self._paused_by = answer.error or ""
-            if pause_s := self._breaker.failed(now, answer.retry_after_s):
-                tell("inquiry.paused", reason=answer.error or "", pause_s=round(pause_s))
+            if pause := self._breaker.failed(now, answer.retry_after_s):
+                tell("inquiry.paused", reason=self._paused_by, pause_s=round(pause))
         else:
             self._answered_at = max(self._answered_at, started)
             if self._breaker.succeeded():
                 tell("inquiry.resumed")
-        return pause_s
-
-    def _remember(self, question: Question, answer: Answer) -> None:
-        if len(self._remembered) >= MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
-        self._remembered.pop(question.identifier, None)  # so that the oldest stay first
-        self._remembered[question.identifier] = replace(answer, body=b"", is_shared=True)
-
-    def _is_fresh(self, answer: Answer, newer_than_ms: int) -> bool:
-        age_ms = self._clock.now_ms() - answer.at_ms
-        return answer.at_ms >= newer_than_ms and 0 <= age_ms <= REMEMBERED_S * 1000
 
     def _why_not_now(self) -> Answer | None:
         """Return what to answer without asking; None: Prembly may be asked."""
@@ -451,28 +372,6 @@ def _made_up() -> Question:
     return Question(identifier=str(uuid.uuid4()), reference=None)
 
 
-def _is_firewalls(response: Response) -> bool:
-    """Return whether a refusal is about this one question rather than about the key. Prembly's own
-    are JSON. A firewall's page must not stop all questions for minutes: whoever knows the public
-    key can send a reference that a firewall dislikes."""
-    body = response.body
-    return (
-        response.status == _FORBIDDEN
-        and bool(body)
-        and (not bodies.is_quick(body) or bodies.parse(body) is None)
-    )
-
-
 _PAUSED = "Prembly is not asked now, because it could not answer lately"
 _REFUSED = "Prembly refuses the API key"
 _UNSURE = "Prembly refuses the API key, or to answer for this verification"
-
-
-def _request(api: PremblyApi, api_key: str, method: Method, path: str) -> Request:
-    headers = {"Accept": "application/json", api.api_key_header: api_key}
-    if api.organisation:
-        headers[api.organisation_header] = api.organisation.reveal()
-    own = {name: value.reveal() for name, value in api.headers.items()}
-    overridden = {name.lower() for name in own}
-    pairs = [(name, value) for name, value in headers.items() if name.lower() not in overridden]
-    return Request(api.url + path, [*pairs, *own.items()], method=method)

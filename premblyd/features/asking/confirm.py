@@ -11,19 +11,18 @@ from functools import partial
 from premblyd.config.models import Action
 from premblyd.features.asking import agreement, answers
 from premblyd.features.asking.agreement import Agreement, Finding
-from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.answers import Question
+from premblyd.features.asking.awaited import NewInquiry
 from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
-from premblyd.features.asking.questions import (
-    CONFIRMED,
-    DOUBTS,
-    KEPT_FACTS,
-    Confirmed,
-    Inquiries,
-    NewInquiry,
-)
+from premblyd.features.asking.hooks import CONFIRMED, KEPT_FACTS, Confirmed
 from premblyd.features.asking.settings import CONFIRM
-from premblyd.features.asking.settling import Settling, new_inquiry, requirement_of, tell_answered
+from premblyd.features.asking.settling import (
+    Answers,
+    Settling,
+    new_inquiry,
+    requirement_of,
+    tell_answered,
+)
 from premblyd.features.asking.tables import Confirmation
 from premblyd.features.turns import once
 from premblyd.features.turns.once import Ruling
@@ -33,7 +32,7 @@ from premblyd.ground.times import Clock
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.digests import Digests
-from premblyd.queue.finishing import is_claimed_by
+from premblyd.queue.end import is_claimed_by
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
@@ -70,7 +69,6 @@ class ConfirmGate:
     """A gate of the dispatcher, before the hooks of actions with `confirm`: it asks Prembly."""
 
     _inquirer: Inquirer
-    _inquiries: Inquiries
     _queue: Queue
     _kept: Answers
     _clock: Clock
@@ -109,8 +107,7 @@ class ConfirmGate:
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
             self._patience.begin(job.delivery_id)
-            with self._inquirer.for_a_hook():
-                answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
+            answer = await self._inquirer.ask(question)
             if not answer.was_asked:
                 return _later(answer.error or NO_KEY, answer.retry_after_s)
             return await self._judge(job, action, question, answer)
@@ -140,24 +137,22 @@ class ConfirmGate:
         self, job: Job, action: Action, question: Question, answer: Answer
     ) -> Job | Result:
         if answer.kind is not AnswerKind.KNOWN:
-            asked = await self._record(_inquiry(job, question, answer), answer)
+            asked = await self._record(_inquiry(job, question, answer))
             if answer.kind is AnswerKind.NOT_FOUND:
                 return self._again(job, answer.why_not_found, asked)
             return _later(f"Prembly could not be asked: {answer.error}", self._pause_s(job, answer))
         found = await self._agreement(job, action, question, answer)
         if found.finding is Finding.SETTLED_SINCE:
             return await self._settled(job, question, answer, found)
-        inquiry = _inquiry(job, question, answer, _RESULTS[found.finding], found.words or None)
-        recorded = asyncio.ensure_future(self._record(inquiry, answer))
-        try:
-            if found.finding is Finding.CONFIRMED:  # in one transaction
-                facts = {name: getattr(found.verdict, name) for name in found.stated}
-                confirmed = Confirmed(facts=facts, sha256=answer.sha256)
-                names = answers.all_names(question, answer.stated)
-                is_once = ONCE.of(action) is not None
-                return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
-        finally:
-            asked = await recorded
+        asked = await self._record(
+            _inquiry(job, question, answer, _RESULTS[found.finding], found.words or None)
+        )
+        if found.finding is Finding.CONFIRMED:
+            facts = {name: getattr(found.verdict, name) for name in found.stated}
+            confirmed = Confirmed(facts=facts, sha256=answer.sha256)
+            names = answers.all_names(question, answer.stated)
+            is_once = ONCE.of(action) is not None
+            return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
         if found.finding is Finding.CONTRADICTED:
             return self._end(job, _dead(found.words))
         if found.finding is Finding.STILL_OPEN:
@@ -173,9 +168,7 @@ class ConfirmGate:
         about = job.event.verdict, answer.stated, question, requirement
         decide = partial(agreement.decide, *about, names_reference=settling.names_reference)
         try:
-            if "body" in requirement.looks_at:  # it is read, and may be large
-                return await asyncio.to_thread(decide)
-            return decide()
+            return await asyncio.to_thread(decide)  # it may read the body, which may be large
         finally:
             job.event.drop_document()
 
@@ -184,10 +177,6 @@ class ConfirmGate:
     ) -> Result:
         """Store an answer that has the result which the event left open. The event itself is over:
         whatever is to run, runs for the answer."""
-        if not answer.body:  # remembered, without its body
-            answer = await self._inquirer.ask(question)
-            if answer.kind is not AnswerKind.KNOWN:
-                return _later(found.words, _FIRST_WAIT_S)
         verdict = job.event.verdict
         subject = Verdict(
             reference=verdict.reference or payload.session_reference(question.identifier),
@@ -200,7 +189,7 @@ class ConfirmGate:
             subject,
             question,
             answer,
-            None if answer.is_shared else _inquiry(job, question, answer, InquiryResult.SETTLED),
+            _inquiry(job, question, answer, InquiryResult.SETTLED),
             endpoint=job.event.endpoint,
             now_ms=self._clock.now_ms(),
         )
@@ -224,12 +213,10 @@ class ConfirmGate:
         pause_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
         return max(pause_s, answer.retry_after_s, self._inquirer.wait_s)
 
-    async def _record(self, inquiry: NewInquiry, answer: Answer) -> int:
+    async def _record(self, inquiry: NewInquiry) -> int:
         """Keep a question. Return how often its delivery was asked about without a result."""
-        if answer.is_shared and inquiry.result not in DOUBTS:
-            return 0
-        asked = await self._inquiries.record(inquiry, is_shared=answer.is_shared)
-        tell_answered(None if answer.is_shared else inquiry)
+        asked = await self._kept.record(inquiry)
+        tell_answered(inquiry)
         return asked
 
     async def _confirm(
@@ -339,13 +326,6 @@ def wait_s(asked: int) -> float:
 
 def _now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _newer_than_ms(job: Job) -> int:
-    """Return since when an answer is good enough that somebody else asked for: it must be newer
-    than the event, and later also than the moment since which the delivery is due, such as that
-    of a replay. (A first attempt may have been held back by `once`, which asks for no more.)"""
-    return max(job.event.received_at_ms, 0 if job.attempt == 1 else job.due_at_ms)
 
 
 def _inquiry(

@@ -2,14 +2,12 @@
 
 from premblyd.config.models import Config
 from premblyd.config.routing import Routing
-from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.awaited import AwaitedQueue
 from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.confirm import ConfirmGate
 from premblyd.features.asking.pending import PendingAsker
-from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PENDING, PREMBLY, may_ask
-from premblyd.features.asking.settling import Settling
+from premblyd.features.asking.settling import Answers, Settling
 from premblyd.services import Part, Services
 
 
@@ -20,9 +18,7 @@ class Asking(Part):
         writer, clock, kept = services.writer, services.clock, Answers(services.writer)
         self._inquirer = Inquirer(clock)
         services.opened.callback(self._inquirer.close)
-        self._confirmation = self.gate = ConfirmGate(
-            self._inquirer, Inquiries(writer), services.queue, kept, clock
-        )
+        self._confirmation = self.gate = ConfirmGate(self._inquirer, services.queue, kept, clock)
         self._pending = PendingAsker(
             AwaitedQueue(writer),
             kept,

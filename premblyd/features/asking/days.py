@@ -1,7 +1,6 @@
 """Which days are complete: `reconcile --day` compares a day (UTC) of Prembly's log with the record,
 and keeps the result in a row that names nobody. `days` returns the rows."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import orjson
 from peewee import EXCLUDED, Case, fn
 
-from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import LACKS, Reconciliation
 from premblyd.features.asking.tables import Day as Row
 from premblyd.ground import jsontext, times
@@ -26,30 +24,12 @@ SHOWN = 30
 NIGHTS = 7  # in which a day is asked for again
 GRACE_MS = 60_000  # what is this new may be on its way
 PRUNED, NOTHING = "pruned", "nothing_to_compare"
-_OTHER_TIME = "outside the time that was asked for. See `prembly.logs.time_zone`"
-# Why a day is not complete, in words; those with two are counted.
-_REASONS: Mapping[str, str | tuple[str, str]] = {
-    "log_not_asked": "Prembly's log could not be asked",
-    "log_moved": "entries of Prembly's log moved between its pages while they were read",
-    "log_read_in_part": "Prembly's log was read in part",
-    "day_not_over": "the day had not ended, by the clock of this machine or by Prembly's",
+# Why a day is not complete: of these the numbers tell how many there are, ...
+_COUNTED = ("unreadable", "of_another_time", *map(str, LACKS))
+_REASONS = {  # ... and of these the words tell it.
+    "log_not_read": "Prembly's log could not be read to its end",
+    "day_not_over": "the day had not ended",
     PRUNED: "`retention` has deleted events of this day, or their references",
-    "without_id": ("entry of the log has no id", "entries of the log have no id"),
-    "without_time": ("entry of the log has no time", "entries of the log have no time"),
-    "of_another_time": (f"entry of the log is {_OTHER_TIME}", f"entries are {_OTHER_TIME}"),
-    "missing": ("verification is missing", "verifications are missing"),
-    "unsettled": (
-        "verification has ended, but no event says how",
-        "verifications have ended, but no event says how",
-    ),
-    "doubted": (
-        "verification is doubted, and Prembly was not asked yet",
-        "verifications are doubted, and Prembly was not asked yet",
-    ),
-    "differs": (
-        "verification differs from what Prembly says",
-        "verifications differ from what Prembly says",
-    ),
     "log_empty": (
         "events came, but Prembly's log has nothing: the API key may be of another account or"
         " environment"
@@ -60,8 +40,7 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """The result of a day's comparison. `reasons`: why it is not complete, as keys of
-    `_REASONS`."""
+    """The result of a day's comparison. `reasons`: why it is not complete, in single words."""
 
     day: str
     day_ms: int
@@ -77,22 +56,20 @@ class Day:
     @property
     def sentence(self) -> str:
         """Say whether it is complete, or why not."""
+        if not self.complete:
+            return f"{self.day} is not complete: {self.why}."
         ended = counted(self.counts.get("ended", 0), "verification")
-        if self.complete:
-            given_up = self.counts.get("given_up", 0)
-            more = f" For {given_up:,} Prembly has no result either." if given_up else ""
-            told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
-            return told + more
-        return f"{self.day} is not complete: {self.why}."
+        given_up = self.counts.get("given_up", 0)
+        more = f" For {given_up:,} Prembly has no result either." if given_up else ""
+        return f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing.{more}"
 
     @property
     def why(self) -> str:
         """Say why it is not complete; empty: it is."""
-        return "; ".join(map(self._reason, self.reasons))
-
-    def _reason(self, word: str) -> str:
-        words = _REASONS.get(word, word)
-        return words if isinstance(words, str) else counted(self.counts.get(word, 0), *words)
+        return "; ".join(
+            _REASONS.get(word) or f"{self.counts.get(word, 0):,} {word.replace('_', ' ')}"
+            for word in self.reasons
+        )
 
 
 def days(database: Database, most: int = SHOWN) -> list[Day]:
@@ -121,10 +98,10 @@ def keep(work: Reconciliation, day_ms: int) -> Day:
     StoreUnavailableError when it can't be kept."""
     database, now_ms = work.database, work.clock.now_ms()
     came, is_nameless = _received(database, day_ms)
-    counts = _counts(work, came)
+    counts = {**work.numbers(), "events": came}
     is_pruned = bool(counts["too_old"]) or is_nameless or _was_pruned(database, day_ms)
     reasons = [*_why_not(work, counts, day_ms, now_ms, is_pruned=is_pruned)]
-    if not (reasons or work.compared or work.open or work.log.not_expected):
+    if not reasons and work.is_empty:
         reasons.append(NOTHING)
     values: dict[str, Any] = {
         "day_ms": day_ms,
@@ -135,17 +112,6 @@ def keep(work: Reconciliation, day_ms: int) -> Day:
     }
     database.transact(lambda transaction: transaction.write(_KEEP, **values))
     return _day(*values.values())
-
-
-def with_complete_days(database: Database, window: Window) -> Window:
-    """Return a time with the complete days before and after it."""
-    complete = {each.day_ms for each in days(database) if each.complete}
-    since_ms, until_ms = window.since_ms, window.until_ms
-    while since_ms - DAY_MS in complete:
-        since_ms -= DAY_MS
-    while until_ms in complete:
-        until_ms += DAY_MS
-    return Window(since_ms=since_ms, until_ms=until_ms)
 
 
 def _day(day_ms: int, read_at_ms: int, is_complete: Any, reasons: str, counts: str) -> Day:
@@ -159,27 +125,6 @@ def _day(day_ms: int, read_at_ms: int, is_complete: Any, reasons: str, counts: s
     )
 
 
-def _counts(work: Reconciliation, came: int) -> dict[str, int]:
-    lacking = Counter(str(each.fate if each.fate in LACKS else each.lack) for each in work.missing)
-    missing = lacking["missing"]
-    return {
-        "ended": work.compared,
-        "not_ended": work.open,
-        "in_record": work.compared - missing - work.erased - work.too_old,
-        **{str(each): lacking[each] for each in LACKS},
-        "given_up": work.given_up,
-        "erased": work.erased,
-        "too_old": work.too_old,
-        "stored": len(work.stored),
-        "without_id": work.log.without_id,
-        "without_time": work.without_time,
-        "of_another_time": work.log.not_asked_for,
-        "not_expected": work.log.not_expected,
-        "events": came,
-        "nameless": work.nameless,
-    }
-
-
 def _why_not(
     work: Reconciliation,
     counts: Mapping[str, int],
@@ -191,16 +136,13 @@ def _why_not(
     """Yield why the day is not complete; nothing: it is."""
     log = work.log
     if not log.is_whole:
-        was_asked = log.pages > 0 or log.has_moved
-        in_part = "log_moved" if log.has_moved else "log_read_in_part"
-        yield in_part if was_asked else "log_not_asked"
-    if day_ms + DAY_MS + GRACE_MS > min(now_ms, log.answered_at_ms or now_ms):
+        yield "log_not_read"
+    if day_ms + DAY_MS + GRACE_MS > now_ms:
         yield "day_not_over"
     if is_pruned:
         yield PRUNED
-    counting = ("without_id", "without_time", "of_another_time", *map(str, LACKS))
-    yield from (word for word in counting if counts[word])
-    if log.is_whole and counts["events"] and not (work.compared or work.open):
+    yield from (word for word in _COUNTED if counts[word])
+    if log.is_whole and counts["events"] and not log.entries:
         yield "log_empty"
 
 

@@ -3,7 +3,6 @@ that nobody should run a hook for one without having looked; and `unsettled`."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from peewee import SQL, ModelSelect, fn
@@ -26,7 +25,7 @@ from premblyd.record.listing import (
     words,
 )
 from premblyd.record.queries import FEW, By, Row, row_of
-from premblyd.store.columns import Column, Seen
+from premblyd.store.columns import Seen
 from premblyd.store.engine import Database
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import IS_DOUBTED, Delivery, Event, OperatorAction
@@ -155,9 +154,9 @@ def _contradicted(database: Database, event_ids: Collection[int]) -> dict[int, b
     return {event_id: True for (event_id,) in queries.tuples(database, query)}
 
 
-def _confirmed(column: Column, database: Database, ids: Collection[int]) -> dict[int, Any]:
-    """Return a column of what has confirmed these deliveries."""
-    query = Confirmation.select(Confirmation.delivery, column)
+def _confirmed(database: Database, ids: Collection[int]) -> dict[int, Any]:
+    """Return when these deliveries were confirmed."""
+    query = Confirmation.select(Confirmation.delivery, Confirmation.at_ms)
     return dict(queries.tuples(database, query.where(Confirmation.delivery.in_(list(ids)))))
 
 
@@ -168,10 +167,7 @@ def _said(event: Any) -> str | None:
 LISTS = (Listed(chosen=AwaitedFilter, table=Awaited, row=AwaitedRow),)
 COLUMNS = (
     AddedColumn(name="contradicted", find=_contradicted, otherwise=False),
-    AddedColumn("confirmed_at_ms", partial(_confirmed, Confirmation.at_ms), of_deliveries=True),
-    AddedColumn(
-        "confirmed_digest", partial(_confirmed, Confirmation.answer_digest), of_deliveries=True
-    ),
+    AddedColumn("confirmed_at_ms", _confirmed, of_deliveries=True),
 )
 INSTEAD = (("outcome", _said),)
 FILTERS = (
@@ -198,11 +194,7 @@ VETOES = (
     Veto(
         name="contradicted",
         find=_contradicted,
-        left="Prembly contradicted their events: {}. `premblyd events --contradicted` lists them;"
-        " with --contradicted they are replayed too.",
-        why_not="Prembly contradicted it",
-        refusal="Prembly contradicted this event, so nothing was queued. Compare both first. To run"
-        " the hook anyway, tick the box beside Replay.",
+        why="Prembly contradicted it",
         option="Include events that Prembly contradicted: the hook may run for a forged one.",
     ),
 )

@@ -1,35 +1,25 @@
 """Prembly's log of verifications, read from its first page to its last while it grows. Begin with
 `read_log`; `read_page` says what one page has.
 
-New entries push older ones to later pages, so an entry may be read twice. One that changes may move
-to a page that was read before: the log is read until two readings list the same. Not believed are
-the number of pages, the size of a page, and that the log begins and ends where it was asked to: a
-log that never ends, and one that ignores what it is asked, end here all the same.
+New entries push older ones to later pages, so an entry may be read twice. Not believed is that the
+log ends, and that it has only what it was asked for.
 
 Anything may stand in a page: nothing of it is shown but ids, times, codes and words in the shapes
 that are checked here. The number that was looked up (`searched_id`: a BVN or NIN) is never kept.
 """
 
 import asyncio
-import math
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import tzinfo
-from itertools import pairwise
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 from premblyd.config.routing import is_yes
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
 from premblyd.features.asking.settings import LogParameters, LogsQuestion
 from premblyd.ground import times
-from premblyd.ground.errors import (
-    NoAnswerError,
-    NotAllowedToAskError,
-    PremblydError,
-    UnreadableLogError,
-)
+from premblyd.ground.errors import NoAnswerError, NotAllowedToAskError, PremblydError
 from premblyd.ground.expressions import EvaluationError, Expression
 from premblyd.ground.privacy import is_code
 from premblyd.prembly import bodies
@@ -39,8 +29,6 @@ TRIES = 4  # of one question, while Prembly can't answer
 FIRST_WAIT_S = 1.0  # doubles
 LONGEST_WAIT_S = 120.0  # for a pause that Prembly asks for, or that its failures demand
 MAX_PAGES = 10_000
-MAX_READINGS = 5
-STALE_PAGES = 3  # one after the other with nothing new: the log says the same again
 MAX_ID_CHARS = 200
 # Words by which the log says that a verification has not ended: nothing of it can have come yet.
 OPEN_WORDS = frozenset({"pending", "processing", "in-progress"})
@@ -48,13 +36,13 @@ _LEAST_ID_CHARS = 6  # a row's number, such as 17, is no verification's id
 _SEARCHED = ("searched_id", "searchedId")
 _WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,31}")
 _NEAR_MS = 2000  # the log is asked by the second, and for one more than is meant
-_LATEST_MS = 253_402_300_800_000  # the year 10,000
-_MILLISECONDS_FROM = 100_000_000_000  # a larger number is no time in seconds
-T = TypeVar("T")
 
 
 class LogPageError(PremblydError):
-    """A page of the log can't be read: it is no JSON, or has no list where one is looked for."""
+    """Prembly's log can't be read where and as `prembly: {logs: …}` says: mend that."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Prembly's log can't be read: {why}. See `prembly: {{logs: …}}`.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +54,7 @@ class LogEntry:
     at_ms: int | None
     code: str | None
     status: str | None
+    is_expected: bool = True  # as an event, by `prembly.logs.when`
 
     @property
     def is_open(self) -> bool:
@@ -86,15 +75,10 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
-    """What a page says. `item_count`: of all that is listed, also of what has no id, and of what
-    is not expected as an event."""
+    """What a page says. `item_count`: of all that is listed, also of what has no id."""
 
     entries: tuple[LogEntry, ...]
     item_count: int
-    without_id: int
-    total_pages: int | None
-    not_expected: tuple[str, ...] = ()  # what is, by the first of its ids
-    answered_at_ms: int | None = None  # by Prembly's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,58 +94,41 @@ class Window:
 
     def was_not_asked_for(self, entry: LogEntry, names: LogParameters) -> bool:
         """Return whether an entry is of a time that the parameters of these names rule out."""
-        at_ms = entry.at_ms or 0
-        is_earlier = at_ms < self.since_ms - _NEAR_MS
-        is_later = at_ms >= self.until_ms + _NEAR_MS
+        if entry.at_ms is None:
+            return False
+        is_earlier = entry.at_ms < self.since_ms - _NEAR_MS
+        is_later = entry.at_ms >= self.until_ms + _NEAR_MS
         return bool((names.since and is_earlier) or (names.until and is_later))
 
 
 @dataclass(slots=True)
 class Log:
-    """What was read: each verification once, by its first id. `pages`, `total_pages` and
-    `without_id` are of the last reading."""
+    """What was read: each verification that is meant and expected once, by its first id."""
 
-    entries: dict[str, LogEntry] = field(default_factory=dict)  # who takes some may remove them
+    entries: dict[str, LogEntry] = field(default_factory=dict)
     pages: int = 0
-    total_pages: int | None = None  # as the log says, which may be wrong
     without_id: int = 0
-    not_expected: int = 0  # as events, by `prembly.logs.when`
-    outside: int = 0  # of another time than is meant
-    not_asked_for: int = 0  # of these: though the log was not asked for that time
+    not_expected: int = 0
+    of_another_time: int = 0  # though the log was not asked for that
     is_whole: bool = False  # it was read to its end, as far as its pages tell
-    has_moved: bool = False  # each reading listed something else
-    answered_at_ms: int | None = None  # when Prembly answered first, by its own clock
-    _at_ms: dict[str, int] = field(default_factory=dict)  # what is meant
-    _others: set[str] = field(default_factory=set)
-    _listed: set[str] = field(default_factory=set)  # in this reading
+    _listed: set[str] = field(default_factory=set)
 
-    def add(self, page: LogPage, window: Window, number: int, names: LogParameters) -> bool:
-        """Take a page of a reading. Return whether any id is new in it, also of what is not
-        meant."""
-        if number == 1:
-            self._listed, self.without_id = set(), 0
-        if self.answered_at_ms is None:
-            self.answered_at_ms = page.answered_at_ms
-        self.pages, self.total_pages = number, page.total_pages
-        self.without_id += page.without_id
+    def add(self, page: LogPage, window: Window, names: LogParameters) -> bool:
+        """Take a page. Return whether any entry is new in it, also of what is not meant."""
+        self.pages += 1
+        self.without_id += page.item_count - len(page.entries)
         count = len(self._listed)
-        self._listed |= {*page.not_expected, *(entry.ids[0] for entry in page.entries)}
-        self.not_expected += len(set(page.not_expected) - self._others)
-        self._others |= set(page.not_expected)
         for entry in page.entries:
             name, at_ms = entry.ids[0], entry.at_ms or 0
-            if window.is_outside(entry):
-                if name not in self._others and name not in self._at_ms:
-                    self.outside += 1
-                    self.not_asked_for += window.was_not_asked_for(entry, names)
-                self._others.add(name)
-            elif name not in self._at_ms or at_ms > self._at_ms[name]:
-                self.entries[name], self._at_ms[name] = entry, at_ms
+            if name not in self._listed:
+                self.not_expected += not entry.is_expected
+                self.of_another_time += window.was_not_asked_for(entry, names)
+                self._listed.add(name)
+            if entry.is_expected and not window.is_outside(entry):
+                known = self.entries.get(name)
+                if known is None or at_ms > (known.at_ms or 0):
+                    self.entries[name] = entry
         return len(self._listed) > count
-
-    def meant(self) -> set[str]:
-        """Return the ids of what this reading has listed, and is meant."""
-        return self._listed & self._at_ms.keys()
 
 
 # Returns a page for these parameters; None if there is no such page.
@@ -174,47 +141,20 @@ async def read_log(
     fetch: Fetch,
     after_page: Callable[[Log], object] = lambda _: None,
 ) -> Log:
-    """Return the log of this time, read until two readings list the same; `after_page` is called
-    after each page. Raise PremblydError when it has no end, or its entries have no ids."""
+    """Return the log of this time; `after_page` is called after each page. Raise PremblydError when
+    it has no end, or its entries have no ids."""
     log = Log()
-    before: set[str] | None = None
-    for _ in range(MAX_READINGS):
-        full_pages = await _read_once(log, question, window, fetch, after_page)
-        meant = log.meant()
-        if not log.is_whole or full_pages <= 1 or meant == before:
-            return log  # of one page nothing moves to another
-        before = meant
-    log.is_whole, log.has_moved = False, True
-    return log
-
-
-async def _read_once(
-    log: Log,
-    question: LogsQuestion,
-    window: Window,
-    fetch: Fetch,
-    after_page: Callable[[Log], object],
-) -> int:
-    """Read the log from its first page to its last. Return how many pages had entries."""
-    log.is_whole = False
-    full_pages = 0
-    ending = _Ending(question, window)
     for number in range(1, MAX_PAGES + 1):
         page = await fetch(parameters(question, window, number))
-        if page is None:  # past the last one: some answer that with 404
-            log.is_whole = log.total_pages is None or number > log.total_pages
-            return full_pages
-        full_pages += page.item_count > 0
-        if page.item_count and page.without_id == page.item_count:
-            raise PremblydError(
-                "The entries of Prembly's log have no id where `prembly.logs.reference` looks for"
-                " one: say there where it is."
-            )
-        is_new = log.add(page, window, number, question.parameters)
+        if page is None or not page.item_count:  # past the last one
+            log.is_whole = True
+            return log
+        if not page.entries:
+            raise LogPageError("its entries have no id where `reference` looks for one")
+        is_new = log.add(page, window, question.parameters)
         after_page(log)
-        if ending.is_last(number, page, is_new=is_new):
-            log.is_whole = ending.is_sure
-            return full_pages
+        if not is_new:
+            return log  # it says the same again, and perhaps does not heed the page's number
     raise PremblydError(
         f"Prembly's log does not end after {MAX_PAGES:,} pages: ask for a shorter time."
     )
@@ -229,62 +169,12 @@ def parameters(question: LogsQuestion, window: Window, number: int) -> dict[str,
         # The API may mean "up to and including": what is too new is left out here.
         names.until: _utc(window.until_ms + 1000),
     }
-    named = {name: value for name, value in values.items() if name}
-    return {**question.query, **named, names.page: str(number)}
+    return {name: value for name, value in values.items() if name} | {names.page: str(number)}
 
 
 def _utc(ms: int) -> str:
     """Return a time as the page of the log shows it: 2025-01-01T00:00:00Z."""
     return times.iso(ms // 1000 * 1000).replace("+00:00", "Z")
-
-
-class _Ending:
-    """Decides after which page the log ends; and whether that `is_sure`, or the log only says the
-    same again, or less than it has."""
-
-    def __init__(self, question: LogsQuestion, window: Window) -> None:
-        self._since_ms = window.since_ms
-        self._page_size = question.page_size
-        self._largest = 0
-        self._stale = 0
-        self._has_risen = self._has_fallen = False  # the times, as far as the log was read
-        self._lowest_ms: int | None = None  # of the page before
-        self.is_sure = False
-
-    def is_last(self, number: int, page: LogPage, *, is_new: bool) -> bool:
-        """Return whether no page after this one has anything that is meant."""
-        total = page.total_pages
-        if page.item_count == 0:
-            self.is_sure = total is None or number >= total
-            return True
-        stamps = [entry.at_ms for entry in page.entries if entry.at_ms is not None]
-        if stamps:
-            self._note_order(stamps)
-            is_falling = self._has_fallen and not self._has_risen
-            if is_falling and len(stamps) == len(page.entries) and max(stamps) < self._since_ms:
-                self.is_sure = True
-                return True  # the API does not filter by time, and the rest is older still
-        self._stale = 0 if is_new else self._stale + 1
-        # The API may give fewer on a page than it was asked for: what it has given counts.
-        self._largest = max(self._largest, page.item_count)
-        is_full = page.item_count >= min(self._page_size, self._largest)
-        # Past its end, or because it does not heed the page's number.
-        if self._stale >= STALE_PAGES:
-            read = number - self._stale
-            self.is_sure = not is_full if total is None else read >= total
-            return True
-        self.is_sure = total is not None and number >= total and not is_full
-        return self.is_sure
-
-    def _note_order(self, stamps: list[int]) -> None:
-        steps = list(pairwise(stamps))
-        # Within a page, and from the oldest of one page to that of the next: what is new meanwhile
-        # repeats some entries, which is no rise.
-        if self._lowest_ms is not None:
-            steps.append((self._lowest_ms, min(stamps)))
-        self._has_risen = self._has_risen or any(after > before for before, after in steps)
-        self._has_fallen = self._has_fallen or any(after < before for before, after in steps)
-        self._lowest_ms = min(stamps)
 
 
 def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
@@ -293,75 +183,49 @@ def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
 
     async def fetch(parameters: dict[str, str]) -> LogPage | None:
         path = f"{question.path}?{urlencode(parameters)}"
-
-        def read(answer: Answer) -> LogPage | None:
-            if answer.kind is not AnswerKind.NOT_FOUND:
-                page = read_page(answer.body, question)
-                return replace(page, answered_at_ms=answer.answered_at_ms)
-            if parameters[question.parameters.page] != "1":
-                return None
-            raise PremblydError(
-                f"Prembly has no log at {question.path} ({answer.error}): see"
-                " `prembly: {logs: …}`."
-            )
-
-        return await patiently(lambda: inquirer.fetch(question.method, path), read)
+        answer = await patiently(lambda: inquirer.fetch(path))
+        if answer.kind is not AnswerKind.NOT_FOUND:
+            return read_page(answer.body, question)
+        if parameters[question.parameters.page] != "1":
+            return None
+        raise LogPageError(f"it is not at {question.path} ({answer.error})")
 
     return fetch
 
 
-async def patiently(ask: Callable[[], Awaitable[Answer]], read: Callable[[Answer], T]) -> T:
-    """Ask until there is an answer that can be read, a few times."""
-    attempt, wait_s = 0, FIRST_WAIT_S
-    while True:
-        attempt += 1
+async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Return an answer that says something: ask a few times while Prembly can't."""
+    for attempt in range(1, TRIES + 1):
         answer = await ask()
         if answer.kind is AnswerKind.REFUSED:
             raise NotAllowedToAskError(answer.http_status)
-        why, error = NoAnswerError, answer.error or ""
         if answer.kind is not AnswerKind.UNAVAILABLE:
-            try:
-                return read(answer)
-            except LogPageError as failed:  # perhaps a proxy's page
-                why, error = UnreadableLogError, str(failed)
-        pause_s = max(answer.retry_after_s, wait_s)
+            return answer
+        pause_s = max(answer.retry_after_s, FIRST_WAIT_S * 2 ** (attempt - 1))
         if attempt == TRIES or pause_s > LONGEST_WAIT_S:
-            raise why(error, round(answer.retry_after_s))
+            break
         await asyncio.sleep(pause_s)
-        wait_s *= 2
+    raise NoAnswerError(answer.error or "", round(answer.retry_after_s))
 
 
 def read_page(body: bytes, question: LogsQuestion) -> LogPage:
     """Return what a page says. Raise LogPageError when it can't be read."""
     document = bodies.parse(body)
-    if document is None and body.lstrip()[:1] == b"[":  # a list, without anything around it
-        document = bodies.parse(b'{"items":' + body + b"}")
     if document is None:
         raise LogPageError(
             "the answer is no JSON object, or has too many values: try a lower `page_size`"
         )
     items = _found(question.items, document)
     if not isinstance(items, list):
-        raise LogPageError("the answer has no list where `prembly.logs.items` looks for one")
-    entries: list[LogEntry | None] = []
-    others: list[LogEntry | None] = []
-    for item in items:
-        (entries if _is_expected(item, question.when) else others).append(_entry(item, question))
-    return LogPage(
-        entries=tuple(entry for entry in entries if entry is not None),
-        item_count=len(items),
-        without_id=entries.count(None),
-        not_expected=tuple(entry.ids[0] for entry in others if entry is not None),
-        total_pages=_count(_found(question.total_pages, document)),
-    )
+        raise LogPageError("the answer has no list where `items` looks for one")
+    entries = [entry for item in items if (entry := _entry(item, question)) is not None]
+    return LogPage(entries=tuple(entries), item_count=len(items))
 
 
 def _is_expected(item: Any, when: Expression | None) -> bool:
     """Return whether an event is expected for this entry. One for which `when` fails is."""
-    if when is None:
-        return True
     try:
-        return is_yes(when.search(item))
+        return when is None or is_yes(when.search(item))
     except EvaluationError:
         return True
 
@@ -376,9 +240,10 @@ def _entry(item: Any, question: LogsQuestion) -> LogEntry | None:
         return None
     return LogEntry(
         ids=ids,
-        at_ms=_time_ms(_found(question.time, item), question.time_zone),
+        at_ms=_time_ms(_found(question.time, item)),
         code=_shaped(_found(question.code, item), is_code),
         status=_shaped(_found(question.status, item), _WORD.fullmatch),
+        is_expected=_is_expected(item, question.when),
     )
 
 
@@ -406,21 +271,8 @@ def _shaped(value: Any, may_be_shown: Callable[[str], object]) -> str | None:
     return text if may_be_shown(text) else None
 
 
-def _time_ms(value: Any, zone: tzinfo) -> int | None:
-    if isinstance(value, str) and len(value) <= 64:
-        try:
-            milliseconds = times.from_iso(value, zone)
-        except (ValueError, OverflowError):
-            return None
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        milliseconds = round(value if abs(value) >= _MILLISECONDS_FROM else value * 1000)
-    else:
+def _time_ms(value: Any) -> int | None:
+    try:
+        return times.from_iso(value) if isinstance(value, str) and len(value) <= 64 else None
+    except (ValueError, OverflowError):
         return None
-    return milliseconds if 0 <= milliseconds < _LATEST_MS else None
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        value = int(value)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if is_count else None

@@ -9,16 +9,14 @@ import asyncio
 import bisect
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from premblyd.features.asking import answers
-from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.answers import Question
-from premblyd.features.asking.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
+from premblyd.features.asking.awaited import Asked, AwaitedQueue, NewInquiry, Waiting
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
-from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.settings import Pending
-from premblyd.features.asking.settling import Settling, new_inquiry, tell_answered
+from premblyd.features.asking.settling import Answers, Settling, new_inquiry, tell_answered
 from premblyd.features.asking.stored import of_doubted
 from premblyd.ground import loops
 from premblyd.ground.errors import StoreUnavailableError
@@ -30,9 +28,9 @@ from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours
-# Questions on their way: enough for the rate while Prembly answers in a second or two, and few, so
-# that `confirm` never waits behind many of them.
-MAX_AT_ONCE = 8
+# Questions on their way. Few: anybody may forge thousands that are pending, and most of the rate is
+# for hooks that wait for an answer.
+MAX_AT_ONCE = 2
 RETRY_MS = 5 * 60_000  # after a question without an answer
 LATE_RETRY_MS = 60 * 60_000  # after the last one, which must not be lost to an outage
 GRACE_MS = DAY_MS  # for which the last one may be tried
@@ -71,7 +69,6 @@ class PendingAsker:
         verifications keep waiting."""
         self._settling = settling
         self._pending = pending
-        self._must_look_back = pending is not None  # for what came while nothing was awaited
         self.wake()
 
     def wake(self) -> None:
@@ -98,50 +95,19 @@ class PendingAsker:
         pending = self._pending
         if pending is None or not self._inquirer.can_ask or not self._is_leader():
             return POLL_S
-        if self._must_look_back:
-            await self._look_back(pending)
         if pause_s := self._inquirer.wait_s:
             return min(pause_s, POLL_S)
-        # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
-        # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
-        is_short = self._inquirer.circuit_open or self._inquirer.hooks_waiting
-        limit = 1 if is_short else MAX_AT_ONCE
-        free = limit - len(self._asking)
+        # While it is doubtful whether Prembly answers, one question is to show it.
+        free = (1 if self._inquirer.circuit_open else MAX_AT_ONCE) - len(self._asking)
         if free <= 0:
             return POLL_S
         now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
         due = await self._queue.due(now_ms, free, list(self._asking))
-        for settled in due.settled:
-            _tell_settled(settled, settled.settled_by_id)
         for waiting in due.waiting:
             task = asyncio.create_task(self._ask(waiting, offset_ms))
             self._asking[waiting.id] = task
             task.add_done_callback(functools.partial(self._ended, waiting.id))
-        if due.settled and len(due.settled) + len(due.waiting) >= free:
-            return 0  # there may be more that need no question
-        if due.next_due_ms is None or len(due.waiting) == free:
-            return POLL_S
-        return min(POLL_S, max(0.0, (due.next_due_ms - self._clock.now_ms()) / 1000))
-
-    async def _look_back(self, pending: Pending) -> None:
-        """Await what came while nothing was awaited: after the start, and after a reload. It is
-        asked about when it would have been asked next, so not all at once."""
-        now_ms = self._clock.now_ms()
-
-        def due_at_ms(received_at_ms: int) -> int:
-            return next_due_ms(pending, received_at_ms, now_ms) or now_ms
-
-        since_ms = now_ms - pending.give_up_ms
-        after: Missed | None = None
-        count = 0
-        while pending is self._pending:  # else there was a reload, and it begins anew
-            begun = await self._queue.begin_missed(after, since_ms, now_ms, due_at_ms)
-            after, count = begun.last, count + begun.count
-            if after is None:
-                self._must_look_back = pending is not self._pending
-                break
-        if count:
-            tell("pending.begun", count=count)
+        return 0 if due.has_settled else POLL_S  # there may be more that need no question
 
     def _ended(self, waiting_id: int, _: "asyncio.Task[None]") -> None:
         del self._asking[waiting_id]
@@ -163,8 +129,6 @@ class PendingAsker:
         question = answers.question_about(subject)
         if question is None:
             return await self._end(waiting, None, CANT_ASK, was_asked=False)
-        if (last_ms := self._late_ms(waiting, offset_ms)) is not None:
-            return await self._end(waiting, last_ms, None, was_asked=False)
         self._unanswered.add(waiting.id)
         try:
             answer = await self._inquirer.ask(question)
@@ -174,66 +138,43 @@ class PendingAsker:
             if not self._stopping:
                 await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))
             return None  # still due
-        judged = self._judge(waiting, subject, question, answer)
-        is_unsettled = judged.result is InquiryResult.UNSETTLED
+        result, words = self._judge(waiting, subject, question, answer)
         inquiry = new_inquiry(
-            Purpose.PENDING,
-            question,
-            answer,
-            judged.result,
-            error=None if is_unsettled else judged.words,
-            event_id=waiting.event_id,
+            Purpose.PENDING, question, answer, result, error=words, event_id=waiting.event_id
         )
-        own_inquiry = None if answer.is_shared else inquiry  # else another keeps the record
-        if is_unsettled:
-            return await self._put_off(waiting, offset_ms, judged.words, answer, own_inquiry)
-        if judged.result is not InquiryResult.SETTLED:
+        if result is InquiryResult.UNSETTLED:
+            return await self._put_off(waiting, offset_ms, words, answer, inquiry)
+        if result is not InquiryResult.SETTLED:
             by_id = waiting.event_id if waiting.standing is Standing.CODE else None
             told = {"ending": AwaitedState.SETTLED, "settled_by_id": by_id, "is_answered": True}
-            return await self._end(waiting, None, judged.words, own_inquiry or inquiry, **told)
+            return await self._end(waiting, None, words, inquiry, **told)
         added = await self._settling.store(
             self._kept,
             subject,
             question,
             answer,
-            own_inquiry,
+            inquiry,
             endpoint=waiting.endpoint,
             now_ms=self._clock.now_ms(),
         )
-        _tell_settled(waiting, added.event_id)
         if added.is_new:
             self._wake_dispatcher()
         return None
 
-    def _late_ms(self, waiting: Waiting, offset_ms: int) -> int | None:
-        """Return when Prembly is asked about what waits for money, if that is not now."""
-        if waiting.standing is not Standing.WALLET or self._pending is None:
-            return None
-        last_ms = waiting.created_at_ms + self._pending.give_up_ms
-        return last_ms if self._now_ms(offset_ms) < last_ms else None
-
     def _judge(
         self, waiting: Waiting, subject: Verdict, question: Question, answer: Answer
-    ) -> "_Judged":
-        """Return what an answer is worth. SETTLED: it is to be stored."""
-        if answer.kind is not AnswerKind.KNOWN:
-            is_missing = answer.kind is AnswerKind.NOT_FOUND
-            return _Judged(
-                InquiryResult.UNSETTLED, answer.why_not_found if is_missing else answer.error
-            )
+    ) -> tuple[InquiryResult, str | None]:
+        """Return what an answer is worth, and why in words. SETTLED: it is to be stored."""
         error = self._settling.why_not_settled(subject, question, answer)
         if error is not None:
-            return _Judged(InquiryResult.UNSETTLED, error)
+            return InquiryResult.UNSETTLED, error
         found = answer.stated.verdict
         if waiting.standing is Standing.DOUBTED:
-            return _Judged(*of_doubted(found))
-        if (
-            waiting.standing is Standing.CODE
-            and found.standing is Standing.CODE
-            and found.response_code == waiting.response_code
-        ):
-            return _Judged(InquiryResult.CONFIRMED, None)
-        return _Judged(InquiryResult.SETTLED, None)
+            return of_doubted(found)
+        is_code = waiting.standing is found.standing is Standing.CODE
+        if is_code and found.response_code == waiting.response_code:
+            return InquiryResult.CONFIRMED, None
+        return InquiryResult.SETTLED, None
 
     async def _put_off(
         self,
@@ -291,9 +232,8 @@ class PendingAsker:
         )
         still_waiting = await self._queue.asked(asked, inquiry)
         tell_answered(inquiry)
-        if asked.due_at_ms is not None or not still_waiting:
-            return
-        if asked.ending is AwaitedState.GIVEN_UP:
+        is_over = asked.due_at_ms is None and asked.ending is AwaitedState.GIVEN_UP
+        if is_over and still_waiting:
             tell(
                 "pending.given_up",
                 event_id=waiting.event_id,
@@ -301,15 +241,6 @@ class PendingAsker:
                 ask_count=waiting.ask_count + asked.was_asked,
                 error=asked.error,
             )
-        elif asked.settled_by_id is not None:
-            _tell_settled(waiting, asked.settled_by_id)
-
-
-class _Judged(NamedTuple):
-    """What an answer is worth, and why in words."""
-
-    result: InquiryResult
-    words: str | None
 
 
 def _is_unknown(waiting: Waiting, answer: Answer | None) -> bool:
@@ -319,15 +250,6 @@ def _is_unknown(waiting: Waiting, answer: Answer | None) -> bool:
     if answer is None or waiting.known_at_ms is not None or since_ms is None:
         return False
     return answer.at_ms - since_ms >= UNKNOWN_MS
-
-
-def _tell_settled(which: Waiting | Settled, settled_by_id: int | None) -> None:
-    tell(
-        "pending.settled",
-        event_id=which.event_id,
-        settled_by=settled_by_id,
-        reference=safe_id(which.reference),
-    )
 
 
 def next_due_ms(pending: Pending, created_at_ms: int, now_ms: int) -> int | None:

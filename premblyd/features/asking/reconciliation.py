@@ -9,19 +9,22 @@ import asyncio
 import contextlib
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from peewee import fn
 
 from premblyd.config.models import Config
-from premblyd.features.asking import answers, awaited, questions
-from premblyd.features.asking.answering import add_answer
-from premblyd.features.asking.client import AnswerKind, Inquirer
+from premblyd.features.asking import answers, awaited
+from premblyd.features.asking.awaited import NewInquiry
+from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.log import Log, Window, fetching, patiently, read_log
-from premblyd.features.asking.matching import (
+from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
+from premblyd.features.asking.settling import Settling, add_answer, new_inquiry
+from premblyd.features.asking.stored import (
     BATCH,
     IS_NAMELESS,
     Arrival,
@@ -31,14 +34,10 @@ from premblyd.features.asking.matching import (
     is_digest,
     is_session,
     name_of,
+    of_doubted,
 )
-from premblyd.features.asking.questions import NewInquiry
-from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
-from premblyd.features.asking.settling import Settling, new_inquiry
-from premblyd.features.asking.stored import of_doubted
-from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
+from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.ground.words import counted
 from premblyd.prembly.payload import Outcome, Standing, Verdict
 from premblyd.queue import hooks
 from premblyd.queue.heartbeat import reconciled
@@ -48,33 +47,25 @@ from premblyd.store.engine import Database, Transaction
 from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
 
-MOVED = (
-    "entries of Prembly's log moved between its pages while they were read, so that some may be"
-    " missed. Try again later."
-)
 AT_ONCE = 16  # questions on their way: the rate holds them apart
-STORE_TRIES = 30  # of a commit, while another program has the database locked
 T = TypeVar("T")
 
 
 class Fate(StrEnum):
-    """What was found out about a verification without a result here."""
+    """What was found out about a verification without a result here. The first four stay what they
+    are while nobody has a final answer."""
 
-    MISSING = "missing"  # no event of it came, and nobody has asked for it
-    LEFT_OPEN = "unsettled"  # an event came, and none says how it ended
+    MISSING = "missing"  # no event of it came
+    UNSETTLED = "unsettled"  # an event came, and none says how it ended
     DOUBTED = "doubted"  # one says it twice and differently, and Prembly was not asked yet
     DIFFERS = "differs"  # Prembly says something else than the record
-    STORED = "stored"
-    CAME = "came"  # meanwhile, by itself
+    STORED = "stored"  # Prembly's answer, or what came meanwhile
     TOLD = "told"  # Prembly says no more than the record has, or of what is doubted no VERIFIED
-    NOT_FOUND = "not found"  # Prembly's log knows it, and its API does not
-    UNSETTLED = "not settled"  # Prembly does not know yet either
-    UNASKABLE = "can't be asked for"
 
 
-LACKS = (Fate.MISSING, Fate.LEFT_OPEN, Fate.DOUBTED, Fate.DIFFERS)
+LACKS = (Fate.MISSING, Fate.UNSETTLED, Fate.DOUBTED, Fate.DIFFERS)
 _FATES = {
-    Arrival.OPEN: Fate.LEFT_OPEN,
+    Arrival.OPEN: Fate.UNSETTLED,
     Arrival.DOUBTED: Fate.DOUBTED,
     Arrival.DIFFERS: Fate.DIFFERS,
 }
@@ -89,10 +80,9 @@ class Absent:
     at_ms: int | None = None
     code: str | None = None
     status: str | None = None
-    lack: Fate = Fate.MISSING  # what it was before anybody asked for it
+    is_final: bool = True  # by the log
     fate: Fate = Fate.MISSING
-    error: str | None = None
-    event_id: int | None = None  # as which it was stored, or came
+    why: str | None = None  # Prembly's answer is of no use
     found: tuple[SeenEvent, ...] = ()  # the events that came of it
 
     @property
@@ -102,10 +92,6 @@ class Absent:
     @property
     def session_id(self) -> str | None:
         return next(filter(is_session, self.ids), None)
-
-    @property
-    def is_missing(self) -> bool:
-        return self.fate not in (Fate.STORED, Fate.CAME, Fate.TOLD)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,23 +106,17 @@ class Reconciliation:
     clock: Clock  # of the database
     window: Window | None = None
     show: Callable[[str, int, int | None], object] = lambda *_: None
-    compared: int = 0
     log: Log = field(default_factory=Log)  # as far as it was read
-    open: int = 0  # verifications that have not ended, as the log says
-    without_time: int = 0
-    erased: int = 0  # of the absent: of who was erased
-    nameless: int = 0  # events of that time that can't be compared
-    too_old: int = 0  # of the absent: what named a person was removed, if it came
-    given_up: int = 0  # Prembly was asked what became of them, and says no more
+    counts: Counter[str] = field(default_factory=Counter)
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
-    unsure: str | None = None  # why something may be missing all the same
+    is_sure: bool = True  # else something may be missing all the same
     is_empty: bool = False  # the log has nothing of this time: nothing can be compared
     _was_read: bool = False  # the log, and it was compared
 
     @property
     def missing(self) -> list[Absent]:
-        return [each for each in self.absent if each.is_missing and not self._is_listed(each)]
+        return [each for each in self.absent if each.fate in LACKS and not self._is_listed(each)]
 
     @property
     def listed(self) -> list[Absent]:
@@ -144,27 +124,33 @@ class Reconciliation:
         return [each for each in self.absent if self._is_listed(each)]
 
     def _is_listed(self, each: Absent) -> bool:
-        return not self.can_ask and each.fate in (Fate.LEFT_OPEN, Fate.DOUBTED)
+        return not self.can_ask and each.fate in (Fate.UNSETTLED, Fate.DOUBTED)
 
     @property
     def can_ask(self) -> bool:
         return may_ask(self.settings)
 
-    @property
-    def stored(self) -> list[Absent]:
-        return [each for each in self.absent if each.fate in (Fate.STORED, Fate.CAME)]
-
-    @property
-    def left_open(self) -> list[Absent]:
-        """The missing ones with events here that don't say how they ended."""
-        return [each for each in self.missing if each.fate is Fate.LEFT_OPEN]
+    def numbers(self) -> dict[str, int]:
+        """Return what was counted, by the names that the JSON and the days have for it."""
+        fates = Counter(each.fate for each in self.missing)
+        return {
+            "ended": self.counts["ended"],
+            **{str(each): fates[each] for each in LACKS},
+            "stored": sum(each.fate is Fate.STORED for each in self.absent),
+            "given_up": self.counts["given_up"],
+            "too_old": self.counts["too_old"],
+            "nameless": self.counts["nameless"],
+            "not_ended": self.counts["not_ended"],
+            "not_expected": self.log.not_expected,
+            "unreadable": self.log.without_id + self.counts["without_time"],
+            "of_another_time": self.log.of_another_time,
+        }
 
     def compare_list(self, references: Mapping[str, int]) -> None:
         """Find which references of a list have no event that settles them; each has the number of
         its line."""
-        self.compared = len(references)
-        candidates = [Absent(ids=(name,), line=line) for name, line in references.items()]
-        self._keep_absent(candidates, final=candidates)
+        self.counts["ended"] = len(references)
+        self._keep_absent([Absent(ids=(name,), line=line) for name, line in references.items()])
 
     async def run(self) -> None:
         """Ask what there is to ask. What stops that early is `stopped_by`."""
@@ -185,44 +171,51 @@ class Reconciliation:
         question = (PREMBLY.of(self.settings) or PremblyApi()).logs
         fetch = fetching(inquirer, question)
         log = await read_log(question, window, fetch, after_page=self._after_page)
-        self.unsure = _why_unsure(log, window)
+        self.log, self.is_sure = log, log.is_whole
+        entries = log.entries.values()
         self.is_empty = not (log.entries or log.not_expected)
-        ended = [entry for entry in log.entries.values() if not entry.is_open]
-        self.open = len(log.entries) - len(ended)
-        self.without_time = sum(entry.at_ms is None for entry in log.entries.values())
-        self.compared = len(ended)
-        candidates = [
-            Absent(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
-            for entry in ended
+        ended = [
+            Absent(
+                ids=each.ids,
+                at_ms=each.at_ms,
+                code=each.code,
+                status=each.status,
+                is_final=each.is_final,
+            )
+            for each in entries
+            if not each.is_open
         ]
-        final = [each for each, entry in zip(candidates, ended, strict=True) if entry.is_final]
-        self._keep_absent(candidates, final=final)
+        self._keep_absent(ended)
         if self.stores:
-            await self._note_known({name for entry in log.entries.values() for name in entry.ids})
+            await self._note_known({name for entry in entries for name in entry.ids})
         query = Event.select(fn.COUNT(Event.id)).where(
             Event.received_at_ms >= window.since_ms,
             Event.received_at_ms < window.until_ms,
             IS_NAMELESS,
         )
-        self.nameless = queries.value(self.database, query)
+        self.counts.update(
+            ended=len(ended),
+            not_ended=len(log.entries) - len(ended),
+            without_time=sum(entry.at_ms is None for entry in entries),
+            nameless=queries.value(self.database, query),
+        )
         self._was_read = True
 
     def _after_page(self, log: Log) -> None:
         self.log = log
-        self.show("reading the log", log.pages, log.total_pages)
+        self.show("reading the log", log.pages, None)
 
     async def _note_known(self, names: set[str]) -> None:
         """Let the daemon ask first about what stands in Prembly's log: others may be invented."""
         row_ids = self.database.look(lambda each: awaited.waiting_unknown(each, names))
         now_ms = self.clock.now_ms()
         if row_ids:
-            await self._commit(lambda each: awaited.note_known(each, row_ids, now_ms))
+            self.database.transact(lambda each: awaited.note_known(each, row_ids, now_ms))
 
-    def _keep_absent(self, candidates: list[Absent], final: Sequence[Absent]) -> None:
-        """Keep those that the record does not have, and of these that are `final`, also those of
-        which it does not have how they ended."""
+    def _keep_absent(self, candidates: Sequence[Absent]) -> None:
+        """Keep those that the record does not have, and of the final ones, also those of which it
+        does not have how they ended."""
         since_ms = self.window.since_ms - DAY_MS if self.window else None
-        finals = set(map(id, final))
         missing, others = list[Absent](), list[Absent]()
         for start in range(0, len(candidates), BATCH):
             some = candidates[start : start + BATCH]
@@ -233,10 +226,11 @@ class Reconciliation:
                 arrival = arrival_of(each.found, self._code_of(each), each.status)
                 if arrival is Arrival.MISSING:
                     missing.append(each)
-                elif id(each) in finals and arrival in _FATES:
-                    each.lack = each.fate = _FATES[arrival]
+                elif each.is_final and arrival in _FATES:
+                    each.fate = _FATES[arrival]
                     others.append(each)
-                self.given_up += id(each) in finals and arrival is Arrival.GIVEN_UP
+                elif each.is_final and arrival is Arrival.GIVEN_UP:
+                    self.counts["given_up"] += 1
         self.absent = self._expected(missing) + others
 
     def _code_of(self, each: Absent) -> str | None:
@@ -252,12 +246,11 @@ class Reconciliation:
         ids = {name for each in absent for name in each.ids}
         were_erased = self.database.look(lambda each: hooks.forgotten(each, ids))
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
-        self.erased += len(absent) - len(left)
         now_ms = self.clock.now_ms()
         named_since = (since(self.settings, now_ms) for since in hooks.of_features("NAMED_SINCE"))
         since_ms = max(named_since, default=0)
         young = [each for each in left if each.at_ms is None or each.at_ms >= since_ms]
-        self.too_old += len(left) - len(young)
+        self.counts["too_old"] += len(left) - len(young)
         return young
 
     async def _ask_for_absent(self, inquirer: Inquirer) -> None:
@@ -272,66 +265,50 @@ class Reconciliation:
                 await self._ask_for(each, inquirer, settling)
                 self.show("asking", next(done), len(self.absent))
 
-        workers = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(self.absent)))]
         try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(AT_ONCE):
+                    workers.create_task(work())
+        except* PremblydError as errors:
+            raise errors.exceptions[0] from None
 
     async def _ask_for(self, each: Absent, inquirer: Inquirer, settling: Settling) -> None:
         subject = Verdict(reference=each.reference, session_id=each.session_id)
         question = answers.question_about(subject)
         if question is None or (is_digest(each.reference) and not each.session_id):
-            each.fate = Fate.UNASKABLE
+            each.why = "Prembly can't be asked for it"
             return
         if each.fate is Fate.DIFFERS and any(event.was_asked for event in each.found):
             return  # asked once
-        answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
-        is_unknown = answer.kind is AnswerKind.NOT_FOUND
-        error = settling.why_not_settled(subject, question, answer)
-        if is_unknown:
-            error = answer.why_not_found
-        said = _said(each, None if error else answer.stated.verdict)
-        each.error, each.fate = error or said.error, said.fate
-        if said.fate is Fate.UNSETTLED and is_unknown:
-            each.fate = Fate.NOT_FOUND
-        words = None if is_unknown else each.error
+        answer = await patiently(lambda: inquirer.ask(question))
+        useless = settling.why_not_settled(subject, question, answer)
+        said = _said(each, None if useless else answer.stated.verdict)
+        each.why, each.fate = useless or said.error, said.fate
         asked = functools.partial(new_inquiry, Purpose.RECONCILE, question, answer)
         for event in said.events:
-            await self._keep(each, asked(said.result, error=words, event_id=event.id))
+            await self._keep(each, asked(said.result, error=each.why, event_id=event.id))
         if said.fate is Fate.STORED:
             new = settling.new_answer(
                 subject, question, answer, endpoint=self.endpoint, now_ms=self.clock.now_ms()
             )
             inquiry = asked(InquiryResult.SETTLED)
-            added = await self._commit(lambda transaction: add_answer(transaction, new, inquiry))
-            each.event_id = added.event_id
-            each.fate = Fate.STORED if added.is_new else Fate.CAME
+            self.database.transact(lambda transaction: add_answer(transaction, new, inquiry))
         elif not said.events:
-            await self._keep(each, asked(InquiryResult.UNSETTLED, error=words))
+            await self._keep(each, asked(InquiryResult.UNSETTLED, error=useless))
 
     async def _keep(self, each: Absent, inquiry: NewInquiry) -> None:
         def keep(transaction: Transaction) -> None:
             if not hooks.forgotten(transaction, each.ids):  # meanwhile
-                questions.add(transaction, inquiry)
+                awaited.add(transaction, inquiry)
 
-        await self._commit(keep)
+        self.database.transact(keep)
 
-    async def _commit(self, work: Callable[[Transaction], T]) -> T:
-        """Do `work` in a transaction, again while the database is locked."""
-        for _ in range(STORE_TRIES - 1):
-            with contextlib.suppress(TryAgainError):
-                return self.database.transact(work)
-            await asyncio.sleep(1)
-        return self.database.transact(work)
-
-    def mark_downtimes(self, window: Window | None) -> None:
+    def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes of this time, if this user may."""
+        window = self.window
         if window is None or not self._was_read or self.missing or self.stopped_by:
             return
-        if self.unsure or self.is_empty or self.log.not_asked_for:
+        if not self.is_sure or self.is_empty or self.log.of_another_time:
             return
         with (
             contextlib.suppress(LacksRightsError),
@@ -342,23 +319,7 @@ class Reconciliation:
             database.transact(lambda each: reconciled(each, now_ms=now_ms, **about))
 
 
-def _why_unsure(log: Log, window: Window) -> str | None:
-    """Return why something of this time may be missing that the log did not list."""
-    if log.has_moved:
-        return MOVED
-    if not log.is_whole:
-        return "Prembly's log repeats entries, or counts more than it lists."
-    if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
-        ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
-        return (
-            f"that time has not passed by Prembly's clock: this machine's is ahead by {ahead} or"
-            " more."
-        )
-    return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _Said(NamedTuple):
     """What an answer says beside the events that came: of which of them it is kept as a question,
     and with which result. STORED: it is to be stored."""
 
@@ -370,30 +331,25 @@ class _Said:
 
 def _said(each: Absent, answer: Verdict | None) -> _Said:
     """Return what an answer says of a verification; None: nothing final."""
-    believed = [event for event in each.found if event.is_believed]
-    of = {
-        standing: [event for event in believed if event.standing == standing]
-        for standing in Standing
-    }
-    confirmed, contradicted = InquiryResult.CONFIRMED, InquiryResult.CONTRADICTED
+    results, codes, doubted = (
+        [event for event in each.found if event.is_believed and event.standing == standing]
+        for standing in (Standing.RESULT, Standing.CODE, Standing.DOUBTED)
+    )
     if each.fate is Fate.DOUBTED:
-        its = of[Standing.DOUBTED]
         if answer is None:
-            return _Said(fate=Fate.TOLD, events=its)
+            return _Said(Fate.TOLD, doubted)
         result, words = of_doubted(answer)
-        fate = Fate.DIFFERS if result is contradicted else Fate.TOLD
-        return _Said(fate=fate, events=its, result=result, error=words)
-    results, codes = of[Standing.RESULT], of[Standing.CODE]
+        is_other = result is InquiryResult.CONTRADICTED
+        return _Said(Fate.DIFFERS if is_other else Fate.TOLD, doubted, result, words)
     if answer is None:
-        its = results + codes
-        return _Said(fate=each.fate if results else Fate.UNSETTLED, events=its)
+        return _Said(each.fate, results + codes)
     if results:
         says = Outcome.NOT_VERIFIED if answer.standing is Standing.CODE else answer.outcome
         agreeing = [event for event in results if event.outcome == says]
         if agreeing:
-            return _Said(fate=Fate.TOLD, events=agreeing, result=confirmed)
-        return _Said(fate=Fate.STORED, events=results, result=contradicted)
+            return _Said(Fate.TOLD, agreeing, InquiryResult.CONFIRMED)
+        return _Said(Fate.STORED, results, InquiryResult.CONTRADICTED)
     same = [event for event in codes if event.code == answer.response_code]
     if same and answer.standing is Standing.CODE:
-        return _Said(fate=Fate.TOLD, events=same, result=confirmed)
-    return _Said(fate=Fate.STORED)
+        return _Said(Fate.TOLD, same, InquiryResult.CONFIRMED)
+    return _Said(Fate.STORED)

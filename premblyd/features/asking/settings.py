@@ -1,7 +1,6 @@
 """Asking Prembly: at which URL, with which key, how often, and about which events."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +20,6 @@ from premblyd.config.values import (
     OptionalParameterName,
     ParameterName,
     QuestionPath,
-    TimeZone,
     UrlPath,
 )
 from premblyd.ground.expressions import Expression
@@ -38,7 +36,6 @@ class StatusQuestion(Model):
     status check").
     """
 
-    method: Literal["GET", "POST"] = "GET"
     path: QuestionPath = "/api/v1/verification/api/status/{id}/"
     fields: dict[FieldName, BodyPath] = Field({})  # where the answer has a verdict field
     names_reference: bool = True  # whether an answer names the verification that it is about
@@ -60,18 +57,12 @@ class LogsQuestion(Model):
     has lost their names and does not show an entry: these are the likely ones.
     """
 
-    method: Literal["GET", "POST"] = "GET"
     path: UrlPath = "/api/v1/verification/logs/"
     parameters: LogParameters = LogParameters()
     page_size: int = Field(100, ge=1, le=1000)
-    query: dict[ParameterName, str] = Field({})  # further parameters, always the same
     items: BodyPath = Expression(
         "[data.results, data.items, data.logs, data.data, data, results, items]"
         "[?type(@) == 'array'] | [0]"
-    )
-    total_pages: BodyPath = Expression(
-        "not_null(pagination.total_pages, data.pagination.total_pages, meta.total_pages,"
-        " data.total_pages, total_pages)"
     )
     # Of an entry:
     reference: BodyPath = Expression(
@@ -79,7 +70,6 @@ class LogsQuestion(Model):
         " transaction_id]"
     )
     time: BodyPath = Expression("not_null(created_at, createdAt, date_created, timestamp)")
-    time_zone: TimeZone = UTC  # of a time that says none
     code: BodyPath = Expression("not_null(response_code, responseCode)")
     status: BodyPath = Expression("not_null(verification_status, status)")
     when: BodyPath | None = None  # which entries are expected to come as events
@@ -90,9 +80,6 @@ class PremblyApi(Model):
 
     url: BaseUrl = "https://api.prembly.com"
     api_key: KeyValue | None = None
-    api_key_header: HeaderName = "x-api-key"
-    organisation: SecretValue | None = None
-    organisation_header: HeaderName = "x-organisation-id"
     headers: dict[HeaderName, SecretValue] = Field({})
     rate: float = Field(5.0, gt=0, le=1000, allow_inf_nan=False)  # questions a second
     timeout_ms: DurationMs = Field(10_000, alias="timeout", ge=1)

@@ -1,7 +1,6 @@
 """What people are told of asking Prembly: at an event, by `check`, by `status`, and as troubles."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,17 +9,16 @@ from peewee import fn
 
 from premblyd.config.keys import value_of
 from premblyd.config.models import Config
-from premblyd.config.values import LOOPBACK, PLACEHOLDER
+from premblyd.config.values import LOOPBACK
 from premblyd.features.asking import days, listing
 from premblyd.features.asking.days import Day
 from premblyd.features.asking.listing import AwaitedRow, InquiryRow, contradicted_ids
-from premblyd.features.asking.settings import PENDING, PREMBLY
+from premblyd.features.asking.settings import PENDING, PREMBLY, may_ask
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.prembly import events
-from premblyd.prembly.events import STORED_BY
 from premblyd.record import queries
 from premblyd.record.events import Show, WholeEvent, has_person
 from premblyd.record.told import (
@@ -41,14 +39,13 @@ from premblyd.store.tables import Downtime, VerificationName
 ASK_ABOVE = 20  # questions
 
 
-def of_event(database: Database, event: WholeEvent, show: Show, settings: Config | None) -> Told:
+def of_event(database: Database, event: WholeEvent, show: Show, _: Config | None) -> Told:
     """Return what Prembly was asked, and whether it contradicts the event."""
     query = contradicted_ids().where(Inquiry.event == event.id)
     is_contradicted = bool(queries.tuples(database, query))
     awaited = [show(row) for row in _awaited(database, event.id, event.reference)]
-    inquiries = [InquiryRow(**show(row)) for row in _inquiries(database, event)]
-    is_asked = settings is None or value_of("pending", settings) is not None
-    blocks = [_unsettled(row, is_asked=is_asked) for row in awaited]
+    inquiries = [InquiryRow(**show(row)) for row in _inquiries(database, event.id)]
+    blocks = [_unsettled(row) for row in awaited]
     if inquiries:
         lines = [_line(row, of_person=has_person(event)) for row in inquiries]
         blocks.append(Block(title="Questions to Prembly", lines=lines))
@@ -60,11 +57,10 @@ def of_event(database: Database, event: WholeEvent, show: Show, settings: Config
     )
 
 
-def _unsettled(row: Mapping[str, Any], *, is_asked: bool) -> Block:
+def _unsettled(row: Mapping[str, Any]) -> Block:
     lines = []
     if row["due_at_ms"] is not None:
-        at = f"asked next at {times.for_people(row['due_at_ms'])} UTC"
-        lines.append(at if is_asked else "not asked: the configuration has no `pending`")
+        lines.append(f"asked next at {times.for_people(row['due_at_ms'])} UTC")
     if row["settled_by_id"] is not None:
         lines.append(f"settled by event {row['settled_by_id']}")
     if row["last_error"]:
@@ -76,23 +72,17 @@ def _unsettled(row: Mapping[str, Any], *, is_asked: bool) -> Block:
 def _line(inquiry: InquiryRow, *, of_person: bool) -> str:
     of_none = "its session" if of_person else "a deleted name"
     asked_for = f"reference {inquiry.reference}" if inquiry.reference else of_none
-    is_status = inquiry.error == f"HTTP {inquiry.http_status}"  # which is told anyway
-    error = f": {inquiry.error}" if inquiry.error and not is_status else ""
-    facts = [f"{inquiry.duration_ms} ms"]
-    if inquiry.http_status:
-        facts.append(f"HTTP {inquiry.http_status}, {inquiry.answer_bytes or 0} bytes")
-    numbers = {"delivery": inquiry.delivery_id, "stored as event": inquiry.stored_event_id}
-    facts += [f"{words} {number}" for words, number in numbers.items() if number]
-    line = f"{inquiry.purpose}, {asked_for}: {inquiry.result}{error}  ({'; '.join(facts)})"
-    return f"{times.for_people(inquiry.at_ms)} UTC  {line}"
+    told = f": {inquiry.error}" if inquiry.error else ""
+    told += f"  (HTTP {inquiry.http_status})" if inquiry.http_status else ""
+    told += f", stored as event {inquiry.stored_event_id}" if inquiry.stored_event_id else ""
+    at = times.for_people(inquiry.at_ms)
+    return f"{at} UTC  {inquiry.purpose}, {asked_for}: {inquiry.result}{told}"
 
 
-def _inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
+def _inquiries(database: Database, event_id: int) -> list[InquiryRow]:
     """Return the questions to Prembly about an event, and the one whose answer it is, the oldest
     first."""
-    is_its = Inquiry.event == event.id
-    if event.verified_by == STORED_BY:
-        is_its = is_its | (Inquiry.stored_event == event.id)
+    is_its = (Inquiry.event == event_id) | (Inquiry.stored_event == event_id)
     query = Inquiry.select(*queries.columns(Inquiry, InquiryRow)).where(is_its)
     return queries.rows(database, query.order_by(Inquiry.id), InquiryRow)
 
@@ -136,35 +126,11 @@ def _of_days(situation: Situation) -> Iterator[str]:
             yield each.sentence
 
 
-_PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
-
-
-def promises(settings: Config) -> Iterator[str]:
-    """Yield that pending ones are asked for."""
-    if PENDING.of(settings) is not None:
-        yield "Asks Prembly for the results of pending verifications."
-
-
 def warnings(checked: Checked) -> Iterator[str]:
     """Yield what is odd about how Prembly is asked, and what for."""
-    yield from _of_prembly(checked.settings)
-    yield from _of_pending(checked.settings)
-
-
-def _of_prembly(settings: Config) -> Iterator[str]:
-    """Yield what is odd about whom and how Prembly is asked, without quoting a secret."""
-    api = PREMBLY.of(settings)
-    key = api.api_key.reveal() if api and api.api_key else ""
-    if PLACEHOLDER.match(key):
-        yield "prembly api_key: it is a placeholder; put your account's secret key there"
-    elif _PUBLIC_KEY.search(key):
-        yield "prembly api_key: it looks like the public key (…pk_…); the API takes the secret one"
+    settings, api = checked.settings, PREMBLY.of(checked.settings)
     if api and api.url.startswith("http://") and urlsplit(api.url).hostname not in LOOPBACK:
         yield f"prembly: {api.url} is not https: the key and the answers are sent unencrypted"
-
-
-def _of_pending(settings: Config) -> Iterator[str]:
-    """Yield that nothing runs for what Prembly answers."""
     are_for = [action for action in settings.actions if events.matches(action.types, events.STATUS)]
     if PENDING.of(settings) is not None and not are_for:
         yield (
@@ -176,9 +142,7 @@ def _of_pending(settings: Config) -> Iterator[str]:
 LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer
 UNREACHABLE_MS = 10 * 60_000  # for which they have to last
-LONG_WAIT_MS = 60_000  # a shorter pause is none to speak of
 DOWNTIME_DAYS = 30  # what is older was lived with
-GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 
 
 @trouble()
@@ -201,41 +165,30 @@ def contradicted(situation: Situation) -> Iterator[Item]:
 def prembly(situation: Situation) -> Iterator[Item]:
     """Yield that Prembly refuses the API key, or can't be reached, as far as the last questions
     tell."""
-    query = Inquiry.select(Inquiry.at_ms, Inquiry.result, Inquiry.wait_until_ms)
+    query = Inquiry.select(Inquiry.at_ms, Inquiry.result)
     last = query.order_by(Inquiry.id.desc()).limit(LAST_INQUIRIES)
     asked = [
         row for row in queries.tuples(situation.database, last) if row[0] >= situation.since_ms
     ]
     if not asked:
         return
-    _, result, wait_until_ms = asked[0]
-    others = (position for position, (_, each, _) in enumerate(asked) if each != result)
+    _, result = asked[0]
+    others = (position for position, (_, each) in enumerate(asked) if each != result)
     in_a_row = next(others, len(asked))
     since_ms = asked[in_a_row - 1][0]
     since = times.for_people(since_ms)
-    waits = (wait_until_ms or 0) - situation.now_ms >= LONG_WAIT_MS
-    if result == InquiryResult.REFUSED:
+    lasts = situation.now_ms - since_ms >= UNREACHABLE_MS and in_a_row >= UNREACHABLE
+    is_refused = result == InquiryResult.REFUSED
+    if is_refused:
         text = f"Prembly has refused your API key since {since} UTC: nothing is confirmed."
         remedy = "Compare `prembly: {api_key}` with Prembly's dashboard, then restart premblyd."
-    elif (
-        result == InquiryResult.UNAVAILABLE
-        and in_a_row >= UNREACHABLE
-        and situation.now_ms - since_ms >= UNREACHABLE_MS
-    ):
-        text = (
-            f"Prembly has not answered since {since} UTC: {in_a_row} questions without an answer."
-        )
+    elif result == InquiryResult.UNAVAILABLE and lasts:
+        text = f"Prembly has not answered since {since} UTC."
         remedy = "It is retried automatically. Is Prembly down, or the network?"
-    elif waits:
-        text = "Prembly asked for a pause, or can't answer."
-        remedy = "It continues by itself, or at once after a restart or a reload with changes."
     else:
         return
-    if waits:
-        until = times.for_people(wait_until_ms)
-        text += f" All questions wait until {until} UTC, and hooks with `confirm` with them."
     yield Item(
-        severity=Severity.URGENT if result == InquiryResult.REFUSED else Severity.WARNING,
+        severity=Severity.URGENT if is_refused else Severity.WARNING,
         text=text,
         remedy=remedy,
         command="premblyd check",
@@ -243,34 +196,53 @@ def prembly(situation: Situation) -> Iterator[Item]:
     )
 
 
-DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) dismisses it."
-
-
 @trouble()
 def doubted(situation: Situation) -> Iterator[Item]:
     """Yield events that say VERIFIED, and something that does not fit, until somebody has looked at
     them or Prembly was asked."""
-    if count := len(listing.undismissed_ids(situation.database)["doubted"]):
-        yield Item(
-            text=f"{counted(count, 'event says', 'events say')} VERIFIED, but also something that"
-            " does not fit: another code or status, a face that does not match. The outcome is"
-            " unknown.",
-            remedy="Look at the event, and look the verification up in Prembly's dashboard."
-            f" {DISMISS}",
-            target=Target(page="events", flag="doubted"),
-            count=count,
-        )
+    yield from _undismissed(
+        situation,
+        "doubted",
+        "{} VERIFIED, but also something that does not fit: another code or status, a face that"
+        " does not match. The outcome is unknown.",
+        ("event says", "events say"),
+    )
 
 
 @trouble()
 def differs(situation: Situation) -> Iterator[Item]:
     """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
-    if count := len(listing.undismissed_ids(situation.database)["differs"]):
+    yield from _undismissed(
+        situation,
+        "differs",
+        "Prembly confirms VERIFIED for {} that also said something that does not fit. No hook ran"
+        " for that answer.",
+        ("event", "events"),
+    )
+
+
+@trouble(reminds=True)
+def given_up(situation: Situation) -> Iterator[Item]:
+    """Yield verifications about which Prembly was asked for a week, and never answered."""
+    yield from _undismissed(
+        situation,
+        "given_up",
+        "{} given up: Prembly was asked for a week, and never answered.",
+        ("verification was", "verifications were"),
+        "premblyd unsettled --state given_up",
+    )
+
+
+def _undismissed(
+    situation: Situation, kind: str, text: str, words: tuple[str, str], command: str = ""
+) -> Iterator[Item]:
+    if count := len(listing.undismissed_ids(situation.database)[kind]):
         yield Item(
-            text=f"Prembly confirms VERIFIED for {counted(count, 'event')} that also said"
-            " something that does not fit. No hook ran for that answer.",
-            remedy=f"Look the verification up in Prembly's dashboard. {DISMISS}",
-            target=Target(page="events", flag="doubted"),
+            text=text.format(counted(count, *words)),
+            remedy="Look the verification up in Prembly's dashboard. `premblyd unsettled --dismiss"
+            " EVENT` (or `all`) dismisses it.",
+            command=command,
+            target=Target(page="events", flag=None if command else "doubted"),
             count=count,
         )
 
@@ -294,26 +266,11 @@ def shared(situation: Situation) -> Iterator[Item]:
 
 
 @trouble(reminds=True)
-def given_up(situation: Situation) -> Iterator[Item]:
-    """Yield verifications about which Prembly was asked for a week, and never answered."""
-    if count := len(listing.undismissed_ids(situation.database)["given_up"]):
-        yield Item(
-            text=f"{counted(count, 'verification was', 'verifications were')} given up: Prembly"
-            " was asked for a week, and never answered.",
-            remedy=f"Ask Prembly, or let the person try again. {DISMISS}",
-            command="premblyd unsettled --state given_up",
-            target=Target(page="events"),
-            count=count,
-        )
-
-
-@trouble(reminds=True)
 def downtime(situation: Situation) -> Iterator[Item]:
     """Yield times in which no webhook could be stored, and after which nobody has looked whether
     something is missing, where Prembly can be asked for it."""
     settings = situation.settings
-    prembly = PREMBLY.of(settings) if settings else None
-    if prembly is None or prembly.api_key is None:
+    if settings is None or not may_ask(settings):
         return
     since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
     query = (
@@ -325,8 +282,7 @@ def downtime(situation: Situation) -> Iterator[Item]:
         start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
         yield Item(
             text=f"From {start} to {end} UTC no webhook could be stored.",
-            remedy="Prembly sends most webhooks only once: ask it for the missed ones"
-            + (", in a minute." if situation.now_ms - until_ms < GRACE_MS else "."),
+            remedy="Prembly sends most webhooks only once: ask it for the missed ones.",
             # To the second before.
             command=f"premblyd reconcile --since {times.iso(from_ms // 1000 * 1000)} --store",
         )
@@ -338,7 +294,6 @@ def of_delivery(columns: Mapping[str, Any]) -> Iterator[str]:
         yield f"confirmed by Prembly {times.for_people(columns['confirmed_at_ms'])} UTC"
 
 
-PROMISES = (promises,)
 WARNINGS = (warnings,)
 STATUS = (Part("days", _days, _of_days, nothing=[]),)
 OF_EVENT = (of_event,)

@@ -19,9 +19,9 @@ from premblyd.store.columns import (
     Text,
     Truth,
 )
-from premblyd.store.states import AwaitedState
+from premblyd.store.states import AwaitedState, InquiryResult
 from premblyd.store.table import Table
-from premblyd.store.tables import Delivery, Event, iso
+from premblyd.store.tables import Delivery, Event
 
 
 class Inquiry(Table):
@@ -45,7 +45,6 @@ class Inquiry(Table):
     stored_event = Reference(
         Event, column_name="stored_event_id", null=True, backref="+", on_delete="CASCADE"
     )
-    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
 
     indexes = (
         "event (event_id) WHERE event_id IS NOT NULL",
@@ -125,18 +124,9 @@ class Confirmation(Table):
 
 TABLES = (Inquiry, Awaited, Day, Confirmation)
 
+# What Prembly says to `confirm` of an event that may be forged.
+DOUBTS = (InquiryResult.CONTRADICTED, InquiryResult.UNSETTLED, InquiryResult.NOT_FOUND)
+
 IS_CONFIRMED = fn.EXISTS(
     Confirmation.select(Confirmation.id).where(Confirmation.delivery == Delivery.id)
-)
-
-VIEWS = (
-    f"""CREATE VIEW inquiry_log AS
-SELECT id, {iso("at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       {iso("wait_until_ms")} AS wait_until
-FROM inquiry""",
-    f"""CREATE VIEW confirm_log AS
-SELECT delivery_id, delivery.event_id, delivery.action, {iso("at_ms")} AS confirmed_at,
-       answer_digest, facts
-FROM confirmation JOIN delivery ON delivery.id = delivery_id""",
 )

@@ -62,7 +62,6 @@ def forget_folder(database: Database, folder: str) -> None:
 
 
 _NAME = re.compile(r"premblyd-([0-9a-f]{8})-([0-9]{12,19})-([0-9]{3,9})-([0-9a-f]{16})\.db")
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,11 +91,9 @@ def parse(file_name: str) -> CopyName | None:
 
 def digest_of(descriptor: int) -> str:
     """Return the digest of an open file, from its beginning."""
-    digest, at = hashlib.sha256(), 0
-    while chunk := os.pread(descriptor, _CHUNK_BYTES, at):
-        digest.update(chunk)
-        at += len(chunk)
-    return digest.hexdigest()[:16]
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def copies_in(folder: Path | int, record_id: str | None = None) -> list[CopyName]:

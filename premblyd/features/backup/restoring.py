@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of
-from premblyd.cli.printing import print_json, print_sentence, print_told, progress, showing
+from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.backup import copying
 from premblyd.features.backup.copying import ON_SERVER, copies_in, digest_of, parse
 from premblyd.features.keeping.erasurelines import (
@@ -355,19 +355,18 @@ def restore(
         taking_in = taken_in(place, copy, times.now_ms(), showing(shown), actor=actor(), **about)
         taken, put_in = click.get_current_context().with_resource(taking_in)
     for line in () if as_json and yes else _lines(taken):
-        click.echo(caller.as_called(line), err=as_json)
+        click.echo(line, err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("There is no terminal to ask for confirmation: add --yes.")
         click.confirm(f"Put it in the place of {place}?", abort=True, err=True)
     kept = put_in()
-    if as_json:
-        print_json({**asdict(taken), "kept": kept and str(kept)})
-        return
-    old = f" The old file is kept: {kept}" if kept else ""
-    print_sentence(f"{place} has the record of that copy now.{old}")
-    since = f"premblyd reconcile --since {times.iso(taken.newest_ms)} --store"
-    print_sentence(f"Start the daemon, then ask Prembly for what came since: `{since}`")
+    words = f"{place} has the record of that copy now.\n"
+    if kept:
+        words += f"The old file is kept: {kept}\n"
+    words += "Start the daemon, then ask Prembly for what came since:"
+    words += f" `premblyd reconcile --since {times.iso(taken.newest_ms)} --store`"
+    print_told({**asdict(taken), "kept": kept and str(kept)}, words, as_json=as_json)
 
 
 def _lines(taken: Taken) -> Iterator[str]:

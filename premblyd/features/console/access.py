@@ -2,22 +2,18 @@
 make a link, and the record has only digests of tokens.
 
 Strangers are kept out: requests that another site makes a browser send, requests under another host
-name (DNS rebinding) or in the proxy's name; and those who open many connections.
+name (DNS rebinding), or in the proxy's name.
 """
 
-import asyncio
 import hashlib
 import hmac
 import ipaddress
 import secrets
-import time
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPHeaders
-from tornado.iostream import IOStream
 
 from premblyd.features.console.settings import SECRET_HEADER, Console, Role, SignInProxy
 from premblyd.features.console.tables import ConsoleToken
@@ -180,7 +176,6 @@ def _digest(token: str) -> str:
 
 OWN_SITES = frozenset({"same-origin", "none"})  # none: the person typed it
 MAX_NAME = 100  # characters
-FEWEST = 8  # connections of an address: a browser opens six at once
 
 
 def is_own_host(host: str, settings: Console) -> bool:
@@ -247,67 +242,3 @@ def _decoded(text: str) -> str:
         return text.encode("latin-1").decode()
     except UnicodeError:
         return ""
-
-
-class Guests:
-    """Who is connected: operators, whose session has been seen on their connection, and strangers.
-    A new connection gets in, and a stranger's has to go for it, which has no whole request: of the
-    address that has the most, the oldest, and before all others one that has had its answer."""
-
-    def __init__(self) -> None:
-        self._strangers: dict[IOStream, str] = {}  # the oldest first, each with its address
-        self._operators: set[IOStream] = set()
-        self._asking: set[IOStream] = set()  # those whose request is being answered
-        self._answered: set[IOStream] = set()  # those that have had an answer, and may be gone
-
-    def welcome(self, stream: IOStream, address: str, limit: int) -> bool:
-        """Return whether a new connection may stay, of `limit` in all: not, where all others are
-        operators' or have asked for something. Of an address, a quarter of these may be
-        strangers'."""
-        self._forget_closed()
-        idle = [(one, own) for one, own in self._strangers.items() if one not in self._asking]
-        of_each = Counter(self._strangers.values())
-        if of_each[address] >= max(FEWEST, limit // 4):
-            idle = [(one, own) for one, own in idle if own == address]
-        elif len(self._strangers) + len(self._operators) < limit:
-            self._strangers[stream] = address
-            return True
-        if not idle:
-            return False
-        most = max(of_each[own] for _, own in idle)
-        candidates = [one for one, own in idle if of_each[own] == most]
-        oldest = next((one for one in candidates if one in self._answered), candidates[0])
-        del self._strangers[oldest]
-        oldest.close()
-        self._strangers[stream] = address
-        return True
-
-    def begin(self, stream: IOStream) -> None:
-        """Let a connection stay for as long as its request is answered."""
-        self._asking.add(stream)
-
-    def end(self, stream: IOStream) -> None:
-        """Its request is answered."""
-        self._asking.discard(stream)
-        self._answered.add(stream)
-
-    async def answered(self, within_s: float) -> None:
-        """Wait until all who have asked have their answer, at most `within_s`."""
-        until_s = time.monotonic() + within_s
-        while True:
-            await asyncio.sleep(0.01)  # before the first look: who was just accepted is read then
-            self._forget_closed()
-            if not self._asking or time.monotonic() > until_s:
-                return
-
-    def admit(self, stream: IOStream) -> None:
-        """Let a connection stay: it has brought an operator's session."""
-        if self._strangers.pop(stream, None) is not None:
-            self._operators.add(stream)
-
-    def _forget_closed(self) -> None:
-        self._strangers = {
-            stream: address for stream, address in self._strangers.items() if not stream.closed()
-        }
-        for streams in (self._operators, self._asking, self._answered):
-            streams -= {stream for stream in streams if stream.closed()}

@@ -12,12 +12,9 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd.config.models import Config
 from premblyd.feature import added, installed
-from premblyd.features.console import deliveries, lists, overview, signin
-from premblyd.features.console.access import Guests
-from premblyd.features.console.bulk import Bulks
+from premblyd.features.console import event, lists, overview, signin
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
 from premblyd.ground.databases import file_of
-from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.receive.listening import Listening
 from premblyd.services import Services as DaemonServices
 from premblyd.store.readers import Readers
@@ -27,8 +24,7 @@ HOME = Path(__file__).parent
 MAX_CONNECTIONS = 100
 MAX_BODY_BYTES = 512 << 10  # a pasted payload
 MAX_HEADER_BYTES = 32 << 10
-IDLE_S, BODY_S = 120, 20
-ANSWER_S = 2.0  # how long a stop waits for answers
+IDLE_S, BODY_S = 20, 20
 
 
 class Console:
@@ -37,16 +33,14 @@ class Console:
     def __init__(self, listening: Listening, readers: Readers, daemon: DaemonServices) -> None:
         # Two daemons behind one name, on two ports, share their cookies otherwise.
         own = hashlib.sha256(str(daemon.database).encode()).hexdigest()[:8]
-        writer, clock, wake = daemon.writer, daemon.clock, daemon.wake
         self._services = Services(
             readers=readers,
-            writer=writer,
-            clock=clock,
-            wake=wake,
+            writer=daemon.writer,
+            clock=daemon.clock,
+            wake=daemon.wake,
             path=file_of(daemon.database),
             cookie=f"premblyd-{own}",
             expose=daemon.expose,
-            bulks=Bulks(readers, writer, clock, wake),
         )
         self._listening = listening
         self._server = _Server(
@@ -57,7 +51,6 @@ class Console:
             idle_connection_timeout=IDLE_S,
             body_timeout=BODY_S,
         )
-        self._server.guests = self._services.guests
         self._server.add_sockets(listening.sockets)
 
     def configure(self, config: Config) -> None:
@@ -70,11 +63,8 @@ class Console:
         return self._listening.addresses[0]
 
     async def close(self) -> None:
-        """Accept no more, and answer those who have asked."""
-        await self._listening.accept_last()
+        """Accept no more, and end all connections."""
         self._server.stop()
-        await self._services.bulks.close()
-        await self._services.guests.answered(ANSWER_S)
         self._listening.close()
         await self._server.close_all_connections()
 
@@ -82,11 +72,8 @@ class Console:
 class _Server(HTTPServer):
     """Bounds its connections: the console must not take up the files that webhooks need."""
 
-    guests: Guests
-
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        own = sender(str(address[0])) if address else UNIX_PEER
-        if self.guests.welcome(stream, own, max_connections()):
+        if len(self._connections) < max_connections():
             super().handle_stream(stream, address)
         else:
             stream.close()
@@ -124,29 +111,25 @@ class _Templates(Loader):
 
 def _application(services: Services) -> Application:
     with_services = {"services": services}
-    form = r"(?:\.json|\.csv)?"
+    form = r"(?:\.json)?"
     pages: list[tuple[str, type[RequestHandler]]] = [
         (r"/sign-in", signin.SignIn),
         (r"/sign-out", signin.SignOut),
         (r"/metrics", overview.Metrics),
         (r"/(?:overview(?:\.json)?)?", overview.Overview),
         (rf"/events{form}", lists.Events),
-        (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", deliveries.Event),
-        (r"/events/(\d{1,18})/reveal(?:\.json)?", deliveries.Reveal),
-        (rf"/dead{form}", deliveries.Dead),
-        (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
-        (r"/dead/cancel(?:\.json)?", deliveries.CancelMany),
-        (r"/replays/(\d{1,9})(?:\.json)?", deliveries.Progress),
-        (rf"/deliveries{form}", deliveries.Deliveries),
-        (r"/replays/(\d{1,9})/stop(?:\.json)?", deliveries.Stop),
-        (r"/deliveries/(\d{1,18})", deliveries.Delivery),
-        (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
-        (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
+        (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
+        (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
+        (rf"/dead{form}", lists.Dead),
+        (r"/dead/replay(?:\.json)?", event.ReplayMany),
+        (r"/dead/cancel(?:\.json)?", event.CancelMany),
+        (rf"/deliveries{form}", lists.Deliveries),
+        (r"/deliveries/(\d{1,18})", event.Delivery),
+        (r"/deliveries/(\d{1,18})/replay(?:\.json)?", event.Replay),
+        (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", event.Cancel),
         (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", overview.Actions),
         (rf"/operators{form}", lists.Operators),
-        (r"/sessions(?:\.json)?", signin.Sessions),
-        (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),
         *added("pages", "PAGES"),
     ]
     return Application(

@@ -3,21 +3,19 @@ sent."""
 
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import quote
 
-from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd.config.models import Config
 from premblyd.feature import added
 from premblyd.features.console import access, words
-from premblyd.features.console.access import Guests, Session
-from premblyd.features.console.bulk import Bulks
+from premblyd.features.console.access import Session
 from premblyd.features.console.settings import CONSOLE, Console
 from premblyd.ground import jsontext
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
@@ -61,8 +59,6 @@ class Services:
     path: Path | None  # of the database, if it is a file
     cookie: str  # name of the session's
     expose: Expose | None  # the metrics
-    bulks: Bulks
-    guests: Guests = field(default_factory=Guests)
     # Of lines of the log, by their names.
     quotas: defaultdict[str, Quota] = field(
         default_factory=lambda: defaultdict(lambda: Quota(LINES_PER_MINUTE))
@@ -132,8 +128,7 @@ class Handler(RequestHandler):
     """Answers requests for one path. Without sign-in it answers none, unless it `is_public`."""
 
     is_public: ClassVar[bool] = False
-    all_may_read: ClassVar[bool] = True  # False: only who may operate
-    all_may_send: ClassVar[bool] = False  # its forms
+    all_may_send: ClassVar[bool] = False  # False: its forms are for who may operate
     section: ClassVar[str] = ""  # the page of the navigation that it belongs to
     session: Session | None = None
 
@@ -152,16 +147,7 @@ class Handler(RequestHandler):
             self.set_header(name, value)
 
     def prepare(self) -> Awaitable[None] | None:
-        self.services.guests.begin(self._stream)
         return self._admit()
-
-    def on_finish(self) -> None:
-        self.services.guests.end(self._stream)
-
-    @property
-    def _stream(self) -> IOStream:
-        stream: IOStream = cast(Any, self.request.connection).stream
-        return stream
 
     async def _admit(self) -> None:
         """Let in who may be here. Raise Refused for others."""
@@ -172,13 +158,11 @@ class Handler(RequestHandler):
         if is_sent and not access.is_own_page(self.request.headers, self.request.host, settings):
             raise Refused(403, "cross_site", words.CROSS_SITE)
         self.session = await self.find_session()
-        if self.session is not None:
-            self.services.guests.admit(self._stream)
         if self.is_public:
             return
         if self.session is None:
             self._ask_to_sign_in()
-        elif not (self.may_operate or (self.all_may_send if is_sent else self.all_may_read)):
+        elif is_sent and not (self.may_operate or self.all_may_send):
             raise Refused(403, "role", words.ONLY_LOOKS)
 
     async def find_session(self) -> Session | None:
@@ -262,24 +246,6 @@ class Handler(RequestHandler):
         """Return what the query has for each name. Raise PremblydError for another name."""
         require_known(self.request.query_arguments, names)
         return {name: self.get_query_argument(name, "") for name in names}
-
-    async def send_csv(self, filename: str, parts: AsyncIterator[bytes]) -> None:
-        """Answer with a file, part by part. Where it can't be gone on with, the connection ends
-        before the answer does: nobody takes a part for the whole."""
-        self.set_header("Content-Type", "text/csv; charset=UTF-8")
-        self.set_header("Content-Disposition", f'attachment; filename="{filename}"')
-        try:
-            async for part in parts:
-                self.write(part)
-                if part:
-                    await self.flush()
-        except StreamClosedError:  # who asked has left
-            return
-        except PremblydError as error:
-            if not self._headers_written:
-                raise
-            tell("console.failed", cause=error)
-            self.detach().close()
 
     async def send(self, make: Callable[[], bytes]) -> None:
         """Answer with what `make` makes."""

@@ -1,80 +1,23 @@
-"""The lists: a form made of their filters, parts, JSON, and CSV of all. Begin with `ListPage`:
-what they have in common."""
+"""The lists: a form made of their filters, and parts of rows. Begin with `ListPage`: what they have
+in common."""
 
-import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
-from peewee import fn
-
 from premblyd.config.values import When
 from premblyd.features.console.handler import Handler
-from premblyd.ground import times, words
-from premblyd.ground.errors import PremblydError, TryAgainError
-from premblyd.ground.privacy import is_type
-from premblyd.record import lists, queries
-from premblyd.record.filters import EventFilter, OperatorFilter, RejectionFilter
+from premblyd.ground.errors import PremblydError
+from premblyd.record import lists, standing
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.listing import Chosen, Filter, Reads, filters_of
-from premblyd.record.lists import LIMIT, Cursor, EventRow, OperatorRow, Part, RejectionRow
+from premblyd.record.lists import Cursor, DeliveryRow, EventRow, OperatorRow, Part, RejectionRow
 from premblyd.record.queries import Row
 from premblyd.store.engine import Database
-from premblyd.store.readers import Readers
-from premblyd.store.tables import Rejection
-
-ROWS = 500  # of a part
-TRIES = 5
-AGAIN_S = 0.5
-Read = Callable[[Database, int | None], tuple[Sequence[Any], int | None]]
-
-
-async def parts(
-    readers: Readers,
-    row: type[Row],
-    read: Read,
-    before: int | None = None,
-) -> AsyncIterator[bytes]:
-    """Yield a table's head, and a line for each row. `read` returns the rows before a row, and
-    before which to go on: None is the end. Raise TryAgainError where it can't be read, again and
-    again."""
-    names = [field.name for field in dataclasses.fields(row)]
-    yield words.csv_head([name.removesuffix("_ms") if _is_time(name) else name for name in names])
-    while True:
-        lines, before = await _part(readers, read, names, before)
-        yield lines
-        if before is None:
-            return
-
-
-async def _part(
-    readers: Readers, read: Read, names: Sequence[str], before: int | None
-) -> tuple[bytes, int | None]:
-    def make(database: Database) -> tuple[bytes, int | None]:
-        rows, older = read(database, before)
-        return words.csv_lines(_cells(row, names) for row in rows), older
-
-    for _ in range(TRIES - 1):
-        try:
-            return await readers.run(make)
-        except TryAgainError:  # others read too; a server may come back
-            await asyncio.sleep(AGAIN_S)
-    return await readers.run(make)
-
-
-def _cells(row: Row, names: Sequence[str]) -> list[Any]:
-    cells = [getattr(row, name) for name in names]
-    return [
-        times.for_people(cell) if _is_time(name) else cell
-        for name, cell in zip(names, cells, strict=True)
-    ]
-
-
-def _is_time(name: str) -> bool:
-    return name == "at_ms" or name.endswith("_at_ms")
-
+from premblyd.store.states import State
 
 C = TypeVar("C", bound=Chosen)
 MAX_CHARACTERS = 200
@@ -105,18 +48,11 @@ class Form:
             self.mistakes[each.name] = str(error)
             return None
 
-    def refuse_probes(self, offered: Iterable[Filter]) -> None:
-        """Of patterns, accept only those that can't reveal a masked type letter by letter."""
+    def refuse_patterns(self, offered: Iterable[Filter]) -> None:
+        """Refuse patterns: by them one learns a masked type letter by letter."""
         for each in offered:
-            start, star, rest = self.typed.get(each.name, "").strip().partition("*")
-            is_whole = not star and "?" not in start
-            if each.reads is Reads.TYPE and not is_whole and (rest or not _is_known(start)):
-                self.mistakes[each.name] = "should be a whole type, or such as transaction.*"
-
-    def require(self) -> None:
-        """Raise PremblydError where something is wrong with what was typed."""
-        if self.mistakes:
-            raise PremblydError("; ".join(f"{name} {what}" for name, what in self.mistakes.items()))
+            if each.reads is Reads.TYPE and set("*?") & set(self.typed.get(each.name, "")):
+                self.mistakes[each.name] = "should be a whole type"
 
     def place(self) -> Cursor:
         """Return which part of the list was asked for. Raise PremblydError for what is no row's
@@ -148,18 +84,6 @@ class Form:
         }
 
 
-def is_plain(each: Filter, typed: str) -> bool:
-    """Return whether what was typed for a filter names nobody."""
-    if each.reads is Reads.TYPE:
-        return is_type(typed) or (typed.endswith("*") and _is_known(typed[:-1]))
-    return not each.probes
-
-
-def _is_known(start: str) -> bool:
-    """Return whether a type's beginning says no more than known words."""
-    return not start or (start[-1] in "._" and is_type(start[:-1]))
-
-
 def _read(each: Filter, text: str, now_ms: int) -> Any:
     """Return what a filter's text means. Raise ValueError, in words, when it means nothing."""
     if len(text) > MAX_CHARACTERS:
@@ -187,19 +111,13 @@ class ListPage(Handler):
     fixed: ClassVar[Mapping[str, Any]] = {}  # what is chosen on this page whatever is typed
     nothing: ClassVar[Mapping[str, Any]] = {}  # besides the list, where a filter is mistyped
     places: ClassVar[tuple[str, ...]] = ("before", "after")
-    csv_rows: ClassVar[int] = ROWS  # of a part
 
     async def get(self) -> None:
         offered = [each for each in self.offered() if not each.probes or self.may_operate]
         form = Form(self.filters(*(each.name for each in offered), *self.places))
-        chosen = self.bounded(form.chosen(self.kind, offered, self.now_ms, self.fixed))
+        chosen = form.chosen(self.kind, offered, self.now_ms, self.fixed)
         if not self.may_operate:
-            form.refuse_probes(offered)
-        if self.request.path.endswith(".csv"):
-            form.require()
-            filename = f"{self.path.strip('/')}.csv"
-            await self.send_csv(filename, self._csv(chosen, form.place()))
-            return
+            form.refuse_patterns(offered)
         part: Part = Part(rows=[], newer=None, older=None)
         beside = self.nothing
         if form.mistakes:
@@ -239,25 +157,14 @@ class ListPage(Handler):
         found = filters_of(cls.kind)
         return [each for each in found if each.is_offered and each.field not in cls.fixed]
 
-    def bounded(self, chosen: Any) -> Any:
-        """Return what is chosen, so far as who asks may learn by it."""
-        return chosen
-
     def beside(self, database: Database, chosen: Any) -> Mapping[str, Any]:
         """Return what the page shows in addition to the list."""
         return {}
 
-    def _find(self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT) -> Part:
-        part = lists.part(database, chosen, place, limit)
+    def _find(self, database: Database, chosen: Chosen, place: Cursor) -> Part:
+        part = lists.part(database, chosen, place)
         masked = [self.row(**row.masked()) for row in part.rows]
         return dataclasses.replace(part, rows=masked)
-
-    def _csv(self, chosen: Chosen, place: Cursor) -> AsyncIterator[bytes]:
-        def read(database: Database, before: int | None) -> tuple[list[Any], int | None]:
-            part = self._find(database, chosen, Cursor(before=before), self.csv_rows)
-            return part.rows, part.older
-
-        return parts(self.services.readers, self.row, read, place.before)
 
 
 class Events(ListPage):
@@ -267,52 +174,34 @@ class Events(ListPage):
     kind, row = EventFilter, EventRow
     name, template = "events", "events.html"
 
-    def bounded(self, chosen: EventFilter) -> EventFilter:
-        if self.may_operate:
-            return chosen
-        return dataclasses.replace(chosen, find=None, whole_name=chosen.find)
+
+class Deliveries(ListPage):
+    """A list of deliveries, the newest first."""
+
+    section = "/dead"
+    path = "/deliveries"
+    kind, row = DeliveryFilter, DeliveryRow
+    name, template = "deliveries", "deliveries.html"
+    nothing = MappingProxyType({"dead": {}})
+
+    def beside(self, database: Database, chosen: DeliveryFilter) -> Mapping[str, Any]:
+        return {"dead": standing.dead_of(database)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionsFrom:
-    """How many requests from an address were refused for a reason, and when last."""
+class Dead(Deliveries):
+    """Dead deliveries: those that used up all their attempts."""
 
-    reason: str
-    remote_ip: str
-    count: int
-    last_at_ms: int
-
-
-def rejections_by_sender(database: Database, since_ms: int | None = None) -> list[RejectionsFrom]:
-    """Return the reasons and addresses with most refused requests, of the 10,000 that are kept."""
-    query = Rejection.select(
-        Rejection.reason,
-        Rejection.remote_ip,
-        fn.COUNT(Rejection.id).alias("count"),
-        fn.MAX(Rejection.at_ms).alias("last_at_ms"),
-    )
-    if since_ms is not None:
-        query = query.where(Rejection.at_ms >= since_ms)
-    query = (
-        query.group_by(Rejection.reason, Rejection.remote_ip)
-        .order_by(fn.COUNT(Rejection.id).desc(), Rejection.reason, Rejection.remote_ip)
-        .limit(MOST_SENDERS)
-    )
-    return queries.rows(database, query, RejectionsFrom)
+    path = "/dead"
+    fixed = MappingProxyType({"state": State.DEAD})
 
 
 class Rejections(ListPage):
-    """A list of refused requests, the newest first, below a summary."""
+    """A list of refused requests, the newest first."""
 
     section = path = "/rejections"
     kind, row = RejectionFilter, RejectionRow
     name, template = "rejections", "rejections.html"
     places = ("before",)
-    csv_rows = 999  # there are 10,000 at most, and each part sorts them all
-    nothing = MappingProxyType({"summary": []})
-
-    def beside(self, database: Database, chosen: RejectionFilter) -> Mapping[str, Any]:
-        return {"summary": rejections_by_sender(database, chosen.since_ms)}
 
 
 class Operators(ListPage):

@@ -53,8 +53,8 @@ class Overview(Handler):
             "overview.html",
             period=period,
             link=link,
-            grave=troubles.for_people(items),
-            needs_nobody=troubles.needs_nobody(items),
+            grave=[item for item in items if item.needs_somebody],
+            notices=[item for item in items if not item.needs_somebody],
             panels=panels.shown,
         )
 

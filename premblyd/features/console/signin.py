@@ -1,8 +1,8 @@
-"""Signing in by a link, signing out, and the page of sessions."""
+"""Signing in by a link, and signing out."""
 
 from premblyd.features.console import access, words
 from premblyd.features.console.handler import Handler, Refused
-from premblyd.ground.errors import NotFoundError, PremblydError
+from premblyd.ground.errors import PremblydError
 from premblyd.ground.telemetry import tell
 
 SPENT = (
@@ -65,28 +65,3 @@ class SignOut(Handler):
         await self.services.writer.call(access.end_session(self.session, self.now_ms))
         self.clear_cookie(self.services.cookie, path="/")
         self.redirect("/sign-in", status=303)
-
-
-class Sessions(Handler):
-    """Who is signed in, for those who may end that. (Whom a proxy signs in, it signs out.)"""
-
-    section = "/operators"
-    all_may_read = False
-
-    async def get(self) -> None:
-        now_ms = self.now_ms
-        rows = await self.read(lambda database: access.sessions(database, now_ms))
-        await self.show("sessions.html", {"sessions": rows})
-
-
-class End(Handler):
-    """Ends a session at once: what it asks next, it asks as a stranger."""
-
-    section = "/operators"
-
-    async def post(self, session_id: str) -> None:
-        change = access.end_sessions({int(session_id)}, self.actor, self.now_ms)
-        ended = await self.services.writer.call(change)
-        if not ended:
-            raise NotFoundError("There is no such session any more.")
-        await self.go_on("/sessions", {"ended": ended})

@@ -14,8 +14,6 @@ from premblyd.ground.words import counted, duration, number, percent, size, visi
 from premblyd.prembly import events, payload
 from premblyd.record import filters
 from premblyd.record.lists import instead  # noqa: F401
-from premblyd.record.operating import ONLY_SOME
-from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.store import states
 
 MASK = privacy.MASK
@@ -41,11 +39,7 @@ ERRORS = {
 FINISHED, CANCELLABLE = states.FINISHED, states.CANCELLABLE  # which buttons a delivery has
 DONE = {
     "replayed": "Queued: its hook runs now, unless its action is paused.",
-    "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"
-    " reference and outcome. To run that hook again, replay that delivery.",
-    "not_replayed": "Nothing was queued: its hook is running, or it waits for another.",
     "cancelled": "Cancelled. Replay puts it back.",
-    "not_cancelled": f"Nothing was cancelled: {ONLY_SOME}.",
 }
 PAGES = (
     ("/", "Overview"),

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.encryption import cipher
 from premblyd.ground import databases, newfile, times
-from premblyd.ground.databases import EncryptedFile, OnServer, is_plain
+from premblyd.ground.databases import EncryptedFile, is_plain
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError
 from premblyd.store.connections import translated
 from premblyd.store.sqlite.connecting import connect
@@ -203,20 +203,16 @@ def encrypt(config_path: Path, *, new_key: Path | None, as_json: bool) -> None:
     Exit status 75: a daemon runs, or another command has the database open.
     """
     place = database_of(config_path)
-    if isinstance(place, OnServer):
-        raise CannotStartError(
-            "The record is on a PostgreSQL server: put that on an encrypted volume."
-        )
     if not isinstance(place, EncryptedFile):
         raise CannotStartError(
             f"{config_path} names no key. `premblyd init --encryption {config_path.parent}` makes"
-            " one, and says what to write there."
+            " one, and says what to write there. Put a PostgreSQL server on an encrypted volume."
         )
     with progress(silent=as_json) as shown:
         done = encrypt_record(place, new_key, times.now_ms(), showing(shown))
     paths = {"removed_key": done.dropped, "old_file": done.aside, "old_key": done.old_key}
     exact = {name: path and str(path) for name, path in paths.items()}
-    told = caller.as_called("\n".join(_told(place, done)))
+    told = "\n".join(_told(place, done))
     print_told({"finished": done.finished, **exact}, told, as_json=as_json)
 
 

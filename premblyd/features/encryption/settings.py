@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, ValidationInfo
 from premblyd.config.keys import InitOption, Mistake, Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
-from premblyd.config.values import Model, sqlite_path
+from premblyd.config.values import Model
 from premblyd.ground.databases import EncryptedFile, read_key
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.newfile import new_file
@@ -69,15 +69,6 @@ def encrypted(settings: Config) -> EncryptedFile | None:
     return EncryptedFile(settings.database_value, encryption.key_path) if encryption else None
 
 
-def named(document: Mapping[str, Any], places: SecretPlaces) -> EncryptedFile | None:
-    """Return the same of a file that may have mistakes elsewhere."""
-    match document.get("encryption"):
-        case dict() as encryption:
-            path = sqlite_path(document["database"], places.folder)
-            return EncryptedFile(path, key_path(encryption.get("key"), places))
-    return None
-
-
 def of_a_server(data: Mapping[str, Any]) -> Iterator[Mistake]:
     database = data.get("database")
     is_server = isinstance(database, dict) or str(database).startswith("postgres")
@@ -101,5 +92,4 @@ INIT_OPTIONS = (
     ),
 )
 ADDRESSES = (encrypted,)
-NAMED_ADDRESSES = (named,)
 MISTAKES = (of_a_server,)

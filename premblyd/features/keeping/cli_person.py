@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
@@ -49,12 +49,12 @@ REMAINS = (
 SHOWN = 20  # numbers of events
 HOLDS = (
     Column("id", kind="whole"),
-    Column("user ref", "user_ref", kind="reference"),
-    Column("reference", kind="reference"),
-    Column("since (UTC)", "since_ms", rank=3, kind="time"),
-    Column("until (UTC)", "until_ms", rank=1, kind="time"),
-    Column("who", "actor", rank=4, kind="reference"),
-    Column("reason", rank=2),
+    Column("user ref", "user_ref"),
+    Column("reference"),
+    Column("since (UTC)", "since_ms", kind="time"),
+    Column("until (UTC)", "until_ms", kind="time"),
+    Column("who", "actor"),
+    Column("reason"),
 )
 
 
@@ -91,7 +91,7 @@ def _doubts(nameless_ids: Sequence[int], other_ids: Sequence[int]) -> Iterator[s
 
 def _print_notes(notes: Iterator[str]) -> None:
     for note in notes:
-        click.echo(caller.as_called(f"note: {note}"), err=True)
+        click.echo(f"note: {note}", err=True)
 
 
 def _until(text: str) -> When:

@@ -21,7 +21,7 @@ from premblyd.ground import loops
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import HOUR_MS, Clock
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.services import Part, Services
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
@@ -29,8 +29,7 @@ from premblyd.store.writer import Step, Writer
 
 FIRST_S = 10.0  # after the start: what came meanwhile goes first
 REST_S = 60.0  # between two rounds
-EVENTLESS_EVERY_MS = 6 * HOUR_MS
-SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
+WHOLE_EVERY_MS = 6 * HOUR_MS  # what waited, or was on hold, may go by now
 
 
 class Sweeping:
@@ -42,16 +41,14 @@ class Sweeping:
         self._clock = clock
         self._is_leader = is_leader
         self._settings = Retention()
-        self._begins_anew = True
-        self._eventless_ms: int | None = None  # when these were looked for
-        self._offset_ms = clock.offset_ms
+        self._whole_ms: int | None = None  # when a round was whole
         self._wake = asyncio.Event()
 
     def configure(self, settings: Retention) -> None:
         """Remove by these periods from the next round on."""
         if settings != self._settings:
             self._settings = settings
-            self._begins_anew = True
+            self._whole_ms = None
             self._wake.set()
 
     async def run(self) -> None:
@@ -62,28 +59,19 @@ class Sweeping:
 
     async def round(self) -> float:
         """Remove all that has expired; return the seconds until the next round."""
-        if not self._is_leader():
-            self._begins_anew = True
-            return REST_S
-        jump_ms = self._clock.offset_ms - self._offset_ms
-        self._offset_ms = self._clock.offset_ms
-        # Some may have come that are not in order: from another host, or while the clock was wrong.
-        if self._begins_anew or abs(jump_ms) > SET_MS:
-            await self._writer.call(retention.begin_anew, Step.EVIDENCE)
-        if self._begins_anew:
-            self._begins_anew = False
-            self._eventless_ms = None
-        await self._sweep(self._settings)
+        if self._is_leader():
+            await self._sweep(self._settings)
+        else:
+            self._whole_ms = None
         return REST_S
 
     async def _sweep(self, settings: Retention) -> None:
-        counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
+        counted = functools.partial(heartbeat.counted_ms, wall_ms=self._clock.now_ms())
         now_ms = await self._writer.call(counted, Step.EVIDENCE)
         end = functools.partial(removing.end_what_expired, now_ms=now_ms)
         await self._writer.call(end, Step.EVIDENCE)
-        since_ms = self._eventless_ms
-        with_eventless = since_ms is None or not 0 <= now_ms - since_ms < EVENTLESS_EVERY_MS
-        round_ = Round(settings, with_eventless=with_eventless, is_whole=False)
+        is_whole = self._whole_ms is None or not 0 <= now_ms - self._whole_ms < WHOLE_EVERY_MS
+        round_ = Round(settings, is_whole=is_whole)
         try:
             while round_.has_work and settings is self._settings and self._is_leader():
                 await asyncio.sleep(await self._step(round_, now_ms))
@@ -91,8 +79,8 @@ class Sweeping:
             for removed, count in sorted(round_.removed.items()):
                 if count:
                     tell("retention.removed", removed=removed, count=count)
-        if with_eventless and not round_.has_work:
-            self._eventless_ms = now_ms
+        if is_whole and not round_.has_work and settings is self._settings:
+            self._whole_ms = now_ms
 
     async def _step(self, round_: Round, now_ms: int) -> float:
         """Do the next work of a round; return the seconds until that behind it."""

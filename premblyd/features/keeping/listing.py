@@ -5,7 +5,7 @@ from typing import Any
 
 from premblyd.features.keeping.holds import is_in_force
 from premblyd.features.keeping.tables import Hold
-from premblyd.queue.recovery import BODY_GONE, ERASED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.record import queries
 from premblyd.record.listing import Veto
 from premblyd.record.queries import Row, row_of
@@ -43,18 +43,12 @@ VETOES = (
     Veto(
         name="erased",
         find=_erased,
-        left="the person was erased: {}.",
-        why_not=ERASED,
-        refusal="The person of this event was erased, so nothing was queued: no hook runs for it"
-        " again.",
+        why=ERASED,
     ),
     Veto(
         name="bodiless",
         find=_bodiless,
-        left="the hook needs the body, which was deleted when its retention period expired: {}.",
-        why_not=BODY_GONE,
-        refusal="The body of this event was deleted when its retention period expired, so nothing"
-        " was queued: this hook needs the body.",
+        why=BODY_GONE,
         is_about_body=True,
     ),
 )

@@ -28,7 +28,6 @@ from premblyd.ground import jsontext, privacy, times, words
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Kind, plain_id
-from premblyd.queue.recovery import BODILESS
 from premblyd.record import operating, queries
 from premblyd.record.events import AttemptRow
 from premblyd.record.operating import Operator
@@ -106,7 +105,7 @@ class _Told:
 
     @property
     def body_file(self) -> str | None:
-        if self.event.removed_parts in BODILESS:
+        if self.event.removed_parts is not None:
             return None
         return f"bodies/{self.event.id}.{'bin' if self.event.kind == Kind.RAW else 'json'}"
 
@@ -184,8 +183,8 @@ def write(out: BinaryIO, database: Database, held: Holdings, made_by: str) -> No
 
         add("record.json", _document(database, held, ids, made_by))
         shown = [(told, _add_body(database, told, add)) for told in _events(database, ids)]
-        page = Loader(str(resources.files(__package__))).load("person.html")
-        add("page.html", [page.generate(held=held, made_by=made_by, events=shown, **_WORDS)])
+        page = _page().generate(held=held, made_by=made_by, events=shown, **_WORDS)
+        add("page.html", [page])
         if database.look(functools.partial(_removed_parts, held.event_ids)) != held.removed_parts:
             raise ChangedMeanwhileError(
                 "Some of it was erased or deleted while it was read, so nothing was written. Run"
@@ -238,6 +237,11 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "holds": held.holds,
         **held.more,
     }
+
+
+@functools.cache
+def _page() -> Any:
+    return Loader(str(resources.files(__package__))).load("person.html")
 
 
 _WORDS = {

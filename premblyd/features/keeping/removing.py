@@ -19,11 +19,10 @@ from premblyd.feature import added
 from premblyd.features.keeping import holds
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, PutOff, Removed
+from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
-from premblyd.queue.names import GROUPS
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import GROUPS, Spelt, look_up
 from premblyd.record.operating import EVENTS
 from premblyd.store.columns import Kept, Reference, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
@@ -227,7 +226,7 @@ _OF_DELIVERIES = (
 _OF_EVENTS = (
     *itertools.chain.from_iterable(map(_ending, BY_EVENT)),
     *map(_letting_go, _to(Event, is_about=False)),
-    *map(_deleting, (PutOff.event_id, ErasedEvent.event_id, KeptFrom.event_id)),
+    *map(_deleting, (ErasedEvent.event_id, KeptFrom.event_id)),
     _deleting(Event.id),
 )
 

@@ -2,8 +2,8 @@
 `Round` says what is to be done next, for the daemon's loop and for `premblyd record prune`.
 
 A class walks through all events in the order of their receipt, from its bookmark on. What has
-expired but waits, runs or is on hold, or came while the clock was behind, is noted in `put_off`,
-through which the class walks too.
+expired but waits, runs or is on hold, or came while the clock was behind, is left: now and then a
+round is whole, and begins with the oldest event.
 """
 
 import functools
@@ -13,23 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from peewee import EXCLUDED, SQL, Tuple, fn
+from peewee import EXCLUDED, Tuple, fn
 
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.settings import Retention
-from premblyd.features.keeping.tables import KeptFrom, PutOff, Removal, Removed, Sweep
+from premblyd.features.keeping.tables import KeptFrom, Removal, Removed, Sweep
 from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import EVENTS
-from premblyd.store.engine import (
-    BulkInsert,
-    Database,
-    Lookup,
-    Statement,
-    Transaction,
-    insert,
-    param,
-    update,
-)
+from premblyd.store.engine import Database, Lookup, Statement, Transaction, insert, param
 from premblyd.store.states import FINISHED, RemovedParts
 from premblyd.store.tables import Delivery, Event, Rejection
 
@@ -42,7 +33,6 @@ MIN_GAP_S = 0.02  # after a portion that has changed something
 MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record/operating.py
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it
-MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
 # In which order classes are removed: so nothing is emptied that goes as a whole.
 STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY)
 # What an event lacks of which the class is gone already.
@@ -62,21 +52,9 @@ class Aged(NamedTuple):
     body_bytes: int
 
 
-class Walk(NamedTuple):
-    """A class, on its way through all events, or through those that were put off."""
-
-    removed: Removed
-    is_of_put_off: bool = False
-
-    @property
-    def name(self) -> str:
-        """By which its bookmark is known."""
-        return f"{self.removed} put off" if self.is_of_put_off else self.removed
-
-
 class Bookmark(NamedTuple):
-    """The last row that a walk has passed, by the time and the number in whose order it goes. It is
-    a hint: without it the walk begins anew, and finds nothing to do where it has been."""
+    """The last row that the walk of a class has passed, by the time and the number in whose order
+    it goes. It is a hint: without it the walk begins anew."""
 
     at_ms: int
     row_id: int
@@ -101,18 +79,6 @@ def periods(retention: Retention) -> dict[Removed, int]:
     return {removed: period for removed, period in found.items() if period is not None}
 
 
-def walks(retention: Retention) -> list[Walk]:
-    """Return all walks of a round, in their order."""
-    found = periods(retention)
-    made = [Walk(each, way) for each in STRONGEST_FIRST if each in found for way in (False, True)]
-    return [*made, Walk(Removed.REJECTIONS)] if Removed.REJECTIONS in found else made
-
-
-def begin_anew(transaction: Transaction) -> None:
-    """Restart all walks."""
-    transaction.change(_FORGET_BOOKMARKS)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remover:
     """Removes by these periods, at this time."""
@@ -120,44 +86,37 @@ class Remover:
     retention: Retention
     now_ms: int
 
-    def remove(self, transaction: Transaction, walk: Walk, after: Bookmark | None) -> Done:
-        """Remove the next portion of a walk. `after`: where it has come to in this round; None: it
-        begins at its bookmark."""
+    def remove(self, transaction: Transaction, removed: Removed, after: Bookmark | None) -> Done:
+        """Remove the next portion of a class. `after`: where its walk has come to in this round;
+        None: it begins at its bookmark."""
         if not transaction.try_lock(LOCK):
             return Done(to=after or START, is_more=True, is_busy=True)
         transaction.lock([EVENTS])
-        if walk.removed is Removed.REJECTIONS:
+        if removed is Removed.REJECTIONS:
             return self._remove_rejections(transaction)
-        begin = after or _bookmark(transaction, walk)
+        found = transaction.row(_BOOKMARK, removed=removed)
+        bookmark = Bookmark(*found) if found else START
+        begin = after or bookmark
         rows = transaction.rows(
-            _OF_WALK[walk.is_of_put_off],
-            removed=walk.removed,
+            _BY_RECEIPT,
             after_ms=begin.at_ms,
             after_id=begin.row_id,
-            until_ms=self._until_ms(walk.removed),
+            until_ms=self._until_ms(removed),
             limit=PORTION,
         )
-        expired, passed = self._expired(walk.removed, [Aged(*row[2:]) for row in rows])
-        is_more = passed < len(rows) or len(rows) == PORTION
-        to = Bookmark(*rows[passed - 1][:2]) if passed else begin
-        if walk.is_of_put_off and not is_more:
-            to = START
-        ready = self._ready(transaction, walk.removed, [event.id for event in expired])
-        gone = [event for event in expired if event.id in ready]
+        events = [Aged(*row) for row in rows]
+        expired, passed = self._expired(removed, events)
+        ready = self._ready(transaction, removed, [event.id for event in expired])
+        gone = [event.id for event in expired if event.id in ready]
         if gone:
-            removing.remove(transaction, walk.removed, [event.id for event in gone])
-        left = [event.id for event in expired if event.id not in ready]
-        if walk.is_of_put_off:
-            dropped = {row[2] for row in rows[:passed]}.difference(left)
-            transaction.change_each(_TAKE_UP, sorted(dropped), removed=walk.removed)
-        else:
-            put_off = transaction.look_up(_IS_PUT_OFF, left)
-            known = {id_ for id_, each in put_off if each == walk.removed}
-            new = [(each, walk.removed) for each in left if each not in known]
-            transaction.insert_many(_PUT_OFF, new)
-        if to != begin:
-            _move_bookmark(transaction, walk, to)
-        self._count(transaction, walk.removed, len(gone))
+            removing.remove(transaction, removed, gone)
+        last = events[passed - 1] if passed else None
+        to = Bookmark(last.received_at_ms, last.id) if last else begin
+        if to > bookmark:
+            transaction.change(_FORGET_BOOKMARK, removed=removed)
+            transaction.insert(_SET_BOOKMARK, removed=removed, **to._asdict())
+        self._count(transaction, removed, len(gone))
+        is_more = passed < len(rows) or len(rows) == PORTION
         return Done(to=to, is_more=is_more, count=len(gone))
 
     def _until_ms(self, removed: Removed) -> int:
@@ -167,11 +126,10 @@ class Remover:
     def _expired(self, removed: Removed, events: Sequence[Aged]) -> tuple[list[Aged], int]:
         """Return those events of which the class has expired and is there, as many as a transaction
         may change; and how many of all were looked at."""
-        until_ms = self._until_ms(removed)
         taken: list[Aged] = []
         size = 0
         for number, event in enumerate(events):
-            if event.removed_parts in DONE[removed] or event.received_at_ms > until_ms:
+            if event.removed_parts in DONE[removed]:
                 continue
             size += event.body_bytes
             if len(taken) == BATCH or (taken and size > MAX_BYTES):
@@ -213,17 +171,18 @@ class Remover:
 
 class Round:
     """All that is to be removed now: `work`, in a transaction, then `take` what it returned, until
-    there is no more work. `is_whole`: also all that was put off, and not only some of it, where
-    there is very much."""
+    there is no more work. `is_whole`: it begins with the oldest event, and looks through what is
+    about no event, too."""
 
-    def __init__(self, settings: Retention, *, with_eventless: bool, is_whole: bool = True) -> None:
+    def __init__(self, settings: Retention, *, is_whole: bool = True) -> None:
         self._settings = settings
-        self._most_put_off = None if is_whole else MOST_PUT_OFF
-        self._put_off = 0  # portions of this walk
-        self._left: deque[Walk | int] = deque(walks(settings))
-        if with_eventless:
+        self._start = START if is_whole else None
+        found = periods(settings)
+        classes = (*STRONGEST_FIRST, Removed.REJECTIONS)
+        self._left: deque[Removed | int] = deque(each for each in classes if each in found)
+        if is_whole:
             self._left += removing.eventless_kinds(settings)
-        self._after: Bookmark | None = None
+        self._after = self._start
         self.removed: Counter[Removed] = Counter()
 
     @property
@@ -237,24 +196,19 @@ class Round:
         if isinstance(first, int):
             return functools.partial(self._remove_eventless, kind=first, now_ms=now_ms)
         remover = Remover(retention=self._settings, now_ms=now_ms)
-        return functools.partial(remover.remove, walk=first, after=self._after)
+        return functools.partial(remover.remove, removed=first, after=self._after)
 
     def take(self, done: Done) -> None:
         """Take in what was done."""
         if done.is_busy:
             return
         first = self._left[0]
-        is_last = not done.is_more
-        if isinstance(first, Walk):
-            self.removed[first.removed] += done.count
-            if first.is_of_put_off:
-                self._put_off += 1
-                is_last = is_last or self._put_off == self._most_put_off
+        if not isinstance(first, int):
+            self.removed[first] += done.count
         self._after = done.to
-        if is_last:
+        if not done.is_more:
             self._left.popleft()
-            self._after = None
-            self._put_off = 0
+            self._after = self._start
 
     def _remove_eventless(self, transaction: Transaction, kind: int, now_ms: int) -> Done:
         if not transaction.try_lock(LOCK):
@@ -286,21 +240,10 @@ def gap_s(done: Done, took_s: float, least_s: float = MIN_GAP_S) -> float:
     return min(max(least_s, own_s), MAX_GAP_S) if done.count else own_s
 
 
-def _bookmark(transaction: Transaction, walk: Walk) -> Bookmark:
-    row = transaction.row(_READ_BOOKMARK, removed=walk.name)
-    return START if row is None else Bookmark(*row)
-
-
-def _move_bookmark(transaction: Transaction, walk: Walk, to: Bookmark) -> None:
-    if not transaction.change(_MOVE_BOOKMARK, removed=walk.name, **to._asdict()):
-        transaction.insert(_SET_BOOKMARK, removed=walk.name, **to._asdict())
-
-
 _BODY_BYTES = fn.COALESCE(fn.LENGTH(Event.body), 0)
-_OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, _BODY_BYTES)
 _AT_MS = Event.received_at_ms
 _BY_RECEIPT = Statement(
-    Event.select(_AT_MS, Event.id, *_OF_EVENT)
+    Event.select(Event.id, _AT_MS, Event.removed_parts, _BODY_BYTES)
     .where(
         param("after_ms") <= _AT_MS,
         param("until_ms") >= _AT_MS,
@@ -309,14 +252,6 @@ _BY_RECEIPT = Statement(
     .order_by(_AT_MS, Event.id)
     .limit(param("limit"))
 )
-_BY_PUT_OFF = Statement(
-    PutOff.select(SQL("0"), PutOff.id, *_OF_EVENT)
-    .join(Event, on=Event.id == PutOff.event_id)
-    .where(PutOff.removed == param("removed"), PutOff.id > param("after_id"))
-    .order_by(PutOff.id)
-    .limit(param("limit"))
-)
-_OF_WALK = (_BY_RECEIPT, _BY_PUT_OFF)
 _LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 _LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
 _DELIVERIES = Lookup(
@@ -327,14 +262,10 @@ _WAITING = [
     Lookup(table.select(table.event).where(waits), table.event) for table, waits in removing.WAITING
 ]
 _KEPT_FROM = Lookup(KeptFrom.select(KeptFrom.event_id, KeptFrom.at_ms), KeptFrom.event_id)
-_IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
-_PUT_OFF = BulkInsert(PutOff, "event_id", "removed")
-_TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)
 _HAS_NAME = Sweep.removed == param("removed")
-_READ_BOOKMARK = Statement(Sweep.select(Sweep.at_ms, Sweep.row_id).where(_HAS_NAME))
-_MOVE_BOOKMARK = update(Sweep, "at_ms", "row_id", where=_HAS_NAME)
+_BOOKMARK = Statement(Sweep.select(Sweep.at_ms, Sweep.row_id).where(_HAS_NAME))
+_FORGET_BOOKMARK = Statement(Sweep.delete().where(_HAS_NAME))
 _SET_BOOKMARK = insert(Sweep, "removed", "at_ms", "row_id")
-_FORGET_BOOKMARKS = Statement(Sweep.delete())
 _OLD_REJECTIONS = Statement(
     Rejection.select(Rejection.id)
     .where(Rejection.at_ms <= param("until_ms"))

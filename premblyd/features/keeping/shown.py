@@ -16,7 +16,6 @@ from premblyd.features.keeping.tables import (
     Erasure,
     ErasureFile,
     Hold,
-    PutOff,
     Removal,
     Removed,
     Sweep,
@@ -25,7 +24,7 @@ from premblyd.features.keeping.tables import (
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.record import queries
 from premblyd.record.events import Show, WholeEvent
 from premblyd.record.told import Item, Part, Severity, Situation, Told, trouble
@@ -116,7 +115,7 @@ def retention(situation: Situation) -> Iterator[Item]:
     holds it, and none of which was deleted lately."""
     if situation.settings is None:
         return
-    counting = functools.partial(trusted.counted_ms, wall_ms=situation.now_ms)
+    counting = functools.partial(heartbeat.counted_ms, wall_ms=situation.now_ms)
     now_ms = situation.database.look(counting)
     for removed, period_ms in periods(RETENTION.of(situation.settings)).items():
         oldest_ms = _oldest_ms(situation.database, removed, now_ms - period_ms - BEHIND_MS)
@@ -199,7 +198,7 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
     after = next(iter(queries.tuples(database, bookmark)), START)
     rows = queries.tuples(
         database,
-        Event.select(Event.id, Event.received_at_ms, Event.removed_parts)
+        Event.select(Event.received_at_ms, Event.removed_parts)
         .where(
             Event.received_at_ms.between(after[0], until_ms),
             Tuple(Event.received_at_ms, Event.id) > Tuple(*after),
@@ -207,20 +206,16 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
         .order_by(Event.received_at_ms, Event.id)
         .limit(LOOKED_AT),
     )
-    left = {number: at_ms for number, at_ms, parts in rows if parts not in DONE[removed]}
-    off = PutOff.select(PutOff.event_id).where(
-        PutOff.removed == removed, PutOff.event_id.in_(list(left))
-    )
-    for (number,) in queries.tuples(database, off):
-        del left[number]
-    return min(left.values(), default=None)
+    return next((at_ms for at_ms, parts in rows if parts not in DONE[removed]), None)
 
 
 @trouble(reminds=True)
 def clock(situation: Situation) -> Iterator[Item]:
     """Yield that the clock is far from the trusted time."""
-    trusted_ms = situation.database.look(functools.partial(trusted.read, wall_ms=situation.now_ms))
-    if trusted.is_apart(trusted_ms, situation.now_ms):
+    trusted_ms = situation.database.look(
+        functools.partial(heartbeat.read_trusted, wall_ms=situation.now_ms)
+    )
+    if heartbeat.is_apart(trusted_ms, situation.now_ms):
         now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
         yield Item(
             severity=Severity.URGENT,

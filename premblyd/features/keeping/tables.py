@@ -108,21 +108,9 @@ class Sweep(Table):
     always safe."""
 
     kept = Kept.PERMANENT
-    # The class; with " put off" behind it, of its walk through what was put off.
     removed = Text(PLAIN, unique=True)
     at_ms = Moment(PLAIN)
     row_id = Number(PLAIN)
-
-
-class PutOff(Table):
-    """An event with expired data that waited, ran or was on hold."""
-
-    kept = Kept.UNTIL_ENDED
-    event_id = Number(PLAIN)
-    removed = Text(PLAIN)
-
-    unique = ("event_id, removed",)
-    indexes = ("removed (removed, id)",)
 
 
 class GoneEvent(Table):
@@ -153,7 +141,6 @@ TABLES = (
     KeptFrom,
     Removal,
     Sweep,
-    PutOff,
     GoneEvent,
     ErasureFile,
 )

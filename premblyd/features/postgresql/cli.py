@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read, record_options
 from premblyd.cli.printing import Column, print_json, print_listed, progress, showing
@@ -30,17 +30,16 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("host", "name"),
     Column("state", kind="whole"),
-    Column("running", rank=3, kind="whole"),
+    Column("running", kind="whole"),
     Column("waiting", kind="whole"),
-    Column("last seen (UTC)", "seen_at_ms", rank=1, kind="time"),
-    Column("started (UTC)", "started_at_ms", rank=2, kind="time"),
+    Column("last seen (UTC)", "seen_at_ms", kind="time"),
+    Column("started (UTC)", "started_at_ms", kind="time"),
     Column(
         "lost after",
         lambda host: host.lost_after_ms and duration_text(host.lost_after_ms),
-        rank=4,
         kind="whole",
     ),
-    Column("version", rank=5, kind="whole"),
+    Column("version", kind="whole"),
 )
 
 
@@ -174,5 +173,5 @@ def _print(
     if target.password is not None:
         url = f"{{url: '{target}', password: {{file: database-password}}}}"
     click.echo(f"  database: {url}\n")
-    asking = caller.command_as_called("premblyd reconcile --store")
+    asking = "premblyd reconcile --store"
     click.echo(f"Then fetch the webhooks that came in the meantime: {asking}")

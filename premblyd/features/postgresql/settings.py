@@ -2,15 +2,13 @@
 
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     Field,
     PlainValidator,
-    PrivateAttr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -18,7 +16,7 @@ from pydantic import (
 
 from premblyd.config.keys import Section
 from premblyd.config.models import Config
-from premblyd.config.secrets import Secret, SecretPlaces, read_if_allowed, secret_places
+from premblyd.config.secrets import Secret, read_if_allowed, secret_places
 from premblyd.config.values import DurationMs, Model, Name, at_least, sqlite_path
 from premblyd.ground.databases import OnServer
 
@@ -34,21 +32,16 @@ class Server(OnServer):
     """A database on a PostgreSQL server, as a URL of libpq's that holds no password.
 
     `password` None: libpq finds it where it always does (PGPASSWORD, ~/.pgpass), or needs none.
-    `unread`: where the configuration has it, and this user may not read it. `named_in`: where the
-    configuration names all this.
     """
 
     url: str
-    password: str | None = field(default=None, repr=False)
-    unread: str | None = field(default=None, compare=False)
-    named_in: str | None = field(default=None, compare=False)
+    password: str | None = None
 
     def __str__(self) -> str:
         return self.url
 
     def __repr__(self) -> str:  # a reload sees by it whether there is a password
-        parts = (self.url, self.unread, self.named_in, self.password is not None)
-        return f"Server{parts}"
+        return f"Server{(self.url, self.password is not None)}"
 
 
 def is_postgresql(text: str) -> bool:
@@ -98,19 +91,11 @@ class PostgresqlDatabase(Model):
 
     url: Annotated[str, PlainValidator(_server_url)]
     password: Annotated[Secret, PlainValidator(_password)] | None = None
-    _file: Path | None = PrivateAttr(None)  # the configuration
 
     @property
     def server(self) -> Server:
         """What connects to it. Where secrets are not looked up, libpq may know the password."""
-        password = self.password
-        named_in = f"`database` in {self._file}" if self._file else None
-        if password is None:
-            return Server(self.url, named_in=named_in)
-        if named_in is not None:
-            named_in += f", with the password {password.source}"
-        unread = password.source if password.value is None else None
-        return Server(self.url, password.value, unread=unread, named_in=named_in)
+        return Server(self.url, None if self.password is None else self.password.value)
 
 
 def _database(
@@ -118,18 +103,15 @@ def _database(
 ) -> Path | PostgresqlDatabase:
     if isinstance(value, Path | PostgresqlDatabase):
         return value
-    places = secret_places(info)
     if isinstance(value, dict):
         read: PostgresqlDatabase = handler(value)
-    elif is_postgresql(str(value)):
-        read = PostgresqlDatabase(url=_server_url(value))
-    else:
-        try:
-            return sqlite_path(value, places.folder)
-        except ValueError as error:
-            raise ValueError(f"{error} or postgresql://user@host/database") from None
-    read._file = places.file
-    return read
+        return read
+    if is_postgresql(str(value)):
+        return PostgresqlDatabase(url=_server_url(value))
+    try:
+        return sqlite_path(value, secret_places(info).folder)
+    except ValueError as error:
+        raise ValueError(f"{error} or postgresql://user@host/database") from None
 
 
 # Only of a mapping pydantic reads the keys, so only that is its schema.
@@ -143,13 +125,6 @@ def server(settings: Config) -> Server | None:
     """Return the server that has the database, if one has."""
     value = settings.database_value
     return value.server if isinstance(value, PostgresqlDatabase) else None
-
-
-def named(document: Mapping[str, Any], _: SecretPlaces) -> Server | None:
-    """Return the same of a file that may have mistakes elsewhere."""
-    url = document["database"]
-    is_url = isinstance(url, str) and is_postgresql(url)
-    return Server(_server_url(url)) if is_url else None
 
 
 def typed(text: str) -> Server | None:
@@ -181,4 +156,4 @@ HOSTS = Section(
 )
 SECTIONS = (HOSTS,)
 DATABASE_VALUES = (DatabaseValue,)
-ADDRESSES, NAMED_ADDRESSES, TYPED_ADDRESSES = (server,), (named,), (typed,)
+ADDRESSES, TYPED_ADDRESSES = (server,), (typed,)

@@ -80,11 +80,11 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
     columns = (
         Column("action"),
         Column("succeeded", lambda each: percent(each.success_rate), kind="whole"),
-        Column("attempts", "attempt_count", rank=3, kind="whole"),
-        Column("median", lambda each: duration(each.median_ms), rank=1, kind="whole"),
-        Column("p95", lambda each: duration(each.p95_ms), rank=2, kind="whole"),
+        Column("attempts", "attempt_count", kind="whole"),
+        Column("median", lambda each: duration(each.median_ms), kind="whole"),
+        Column("p95", lambda each: duration(each.p95_ms), kind="whole"),
         Column("waiting", kind="whole"),
-        Column("oldest waiting", waiting_for, rank=1, kind="whole"),
+        Column("oldest waiting", waiting_for, kind="whole"),
         Column("dead", kind="whole"),
     )
     click.echo()

@@ -179,7 +179,7 @@ def attempts_of(
     return {name: dict(counts) for name, counts in attempts.items()}, durations
 
 
-@trouble(needs_nobody=("event matched no action", "events matched no action"))
+@trouble()
 def unmatched(situation: Situation) -> Iterator[Item]:
     query = (
         EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import shlex
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from premblyd.cli import caller
-from premblyd.cli.lists import print_list
-from premblyd.cli.printing import clean, console
+from premblyd.cli.lists import LISTS
+from premblyd.cli.printing import clean, console, print_rows
 from premblyd.cli.send import Sender
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
@@ -82,12 +83,16 @@ async def _show(settings: Config) -> None:
     await _send_webhooks(settings)
     await _settle(settings)
     say("\nThe record. [bold]premblyd events[/bold]:")
-    hint = "`premblyd events --wide` shows all."
-    print_list(EventFilter, _rows(settings, EventFilter), hint=hint)
+    _print(settings, EventFilter)
     say("\nWhat ran. [bold]premblyd deliveries[/bold]:")
-    print_list(DeliveryFilter, _rows(settings, DeliveryFilter))
+    _print(settings, DeliveryFilter)
     say("\nRefused, kept as evidence. [bold]premblyd rejections[/bold]:")
-    print_list(RejectionFilter, _rows(settings, RejectionFilter))
+    _print(settings, RejectionFilter)
+
+
+def _print(settings: Config, kind: type[Chosen]) -> None:
+    empty, columns = LISTS[kind]
+    print_rows(columns, _rows(settings, kind), empty=empty)
 
 
 async def _send_webhooks(settings: Config) -> None:
@@ -129,7 +134,7 @@ async def _stay(daemon: Daemon, path: Path) -> None:
     out.print(f"\nThe demo keeps running on {daemon.address} until Ctrl-C. In another terminal:")
     out.print(f"  export PREMBLYD_CONFIG={path}")
     for command in ("send --sample pending", "events", "show 1", "deliveries"):
-        out.print(f"  {caller.name()} {command}")
+        out.print(f"  {shlex.quote(sys.argv[0])} {command}")
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from premblyd.features.turns import once, oncekeys, order
+from premblyd.features.turns import once, order
 from premblyd.features.turns.settings import ONCE, then_of
 from premblyd.features.turns.tables import OnceRun
 from premblyd.queue.digests import Digests
@@ -19,7 +19,7 @@ def _arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
             said = each.webhook.verdict
             if said.reference:
                 digests = Digests.of(transaction)
-                key = oncekeys.once_key(digests, said.reference, said.outcome, said.type)
+                key = once.once_key(digests, said.reference, said.outcome, said.type)
                 transaction.write(_KEEP_KEY, event_id=each.event_id, key=key)
 
 
@@ -42,11 +42,11 @@ HOOKS = (
         locks_to_store=order.locks_to_store,
         lock=order.lock,
         again=order.again,
-        anew=oncekeys.forget_confirmed,
+        anew=once.forget_confirmed,
         ended=order.leave,
     ),
 )
-REMOVING = (oncekeys.keep_keys,)
+REMOVING = (once.keep_keys,)
 TURNS = (lambda action: ONCE.of(action) is not None,)
 TERMS = (then_of,)
 TOLD = ("PREMBLY_ONCE_KEY",)

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from premblyd.features.turns.tables import HELD_BY, OnceRun, Ordered
-from premblyd.ground.privacy import Shape
+from premblyd.features.turns.tables import HELD_BY, Ordered
 from premblyd.record import queries
 from premblyd.record.listing import AddedColumn, AddedFilter, flag, where
 from premblyd.store.engine import Database
@@ -21,11 +20,6 @@ def _of_lines(column: Any, kind: type) -> Callable[[Database, Collection[int]], 
     return find
 
 
-def _once_keys(database: Database, ids: Collection[int]) -> dict[int, Any]:
-    query = OnceRun.select(OnceRun.delivery, OnceRun.once_key)
-    return dict(queries.tuples(database, query.where(OnceRun.delivery.in_(list(ids)))))
-
-
 def _why(delivery: Any) -> str | None:
     number = delivery.waits_for_id
     return None if number is None else f"waits for delivery {number}"
@@ -36,7 +30,6 @@ COLUMNS = (
     AddedColumn(
         "blocks_order", _of_lines(Ordered.blocks, bool), otherwise=False, of_deliveries=True
     ),
-    AddedColumn("once_key", _once_keys, of_deliveries=True, shown=Shape.MASKED),
 )
 INSTEAD = (("last_error", _why),)
 FILTERS = (

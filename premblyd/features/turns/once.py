@@ -2,34 +2,118 @@
 are not about a verification, once for each type too.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
-(oncekeys.py) one at a time runs, and has the key in its row of `once_run`, where it is unique: so
+one at a time runs, and has the key in its row of `once_run`, where it is unique: so
 has the one that succeeded. One that did not succeed loses the key to the next that is claimed.
 Whoever decides about a key has its lock, so that no two hosts do at the same time. Many keys share
 a lock: so a claim has few, whatever waits.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from peewee import JOIN, Case, fn
 
-from premblyd.features.turns.oncekeys import Subject, keys_by_names, subject_of
 from premblyd.features.turns.order import keeps_open
 from premblyd.features.turns.tables import OnceRun
 from premblyd.prembly import events
-from premblyd.prembly.payload import Verdict, plain_id
-from premblyd.queue import recovery
+from premblyd.prembly.payload import Verdict, plain_id, same_id
 from premblyd.queue.digests import Digests
+from premblyd.queue.end import close_open_attempt, release
 from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Due, Job
-from premblyd.store.engine import Statement, Transaction, param, params, update
-from premblyd.store.states import State
-from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
+from premblyd.queue.names import names_of
+from premblyd.store.engine import (
+    BulkInsert,
+    Lookup,
+    Statement,
+    Transaction,
+    param,
+    params,
+    update,
+)
+from premblyd.store.states import RemovedParts, State
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
 LOCK_COUNT = 64  # of all keys: PostgreSQL has room for some 6,000, for everybody
+
+
+class Subject(NamedTuple):
+    """What the hook of a delivery runs once for. `names`: of its verification, beginning with the
+    event's reference; `keys`: under which any of them may have run, the one that counts first."""
+
+    names: tuple[str, ...]
+    outcome: str
+    type: str
+    keys: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
+
+
+def once_key(digests: Digests, reference: str, outcome: str, type_: str = events.UNKNOWN) -> str:
+    """Return what is the same for all events of one reference and outcome: in whichever spelling of
+    a UUID, since Prembly confirms each.
+
+    Events that are about no verification have no outcome. What happened to their subject is in
+    their type, so that counts for them: a transaction is processed, and later escalated.
+    """
+    types = () if events.is_about_verification(type_) else (type_,)
+    return digests.key(b"once", same_id(reference), str(outcome), *types)
+
+
+def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
+    """Return what the hook of a delivery runs once for; None: its event has no reference, or can't
+    be read. Of an erased one there is the key."""
+    row = transaction.row(_VERDICT, id=delivery_id)
+    if row is None:
+        return None
+    reference, outcome, type_, confirmed_key, verification, removed_parts, once_key_ = row
+    if removed_parts == RemovedParts.ERASED:
+        own = [key for key in (confirmed_key, once_key_) if isinstance(key, str) and key]
+        return Subject((), outcome, type_, tuple(dict.fromkeys(own))) if own else None
+    if not isinstance(reference, str) or not reference:
+        return None
+    known = names_of(transaction, verification)
+    keys = _keys(Digests.of(transaction), known or [reference], outcome, type_)
+    if isinstance(confirmed_key, str) and confirmed_key:
+        keys = tuple(dict.fromkeys([confirmed_key, *keys]))
+    return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
+
+
+def keys_of(digests: Digests, verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
+    """Return under which keys the hook of an action may have run for an event, the same for all of
+    its verification, which is `known` under several names; none: the event has no
+    reference."""
+    if not verdict.reference:
+        return ()
+    return _keys(digests, sorted(known) or [verdict.reference], verdict.outcome, verdict.type)
+
+
+def _keys(digests: Digests, names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(once_key(digests, name, outcome, type_) for name in names))
+
+
+def keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    """Keep what hooks have succeeded for of events whose record goes: it must not run again."""
+    found = transaction.look_up(_RUNS, event_ids)
+    transaction.change_each(_FORGET, [delivery_id for delivery_id, *_ in found])
+    once = {
+        (action, key)
+        for _, state, action, *keys in found
+        for key in keys
+        if state == State.SUCCEEDED and isinstance(key, str) and key
+    }
+    once -= {*transaction.look_up(_HELD, sorted({key for _, key in once}))}
+    transaction.write_many(_KEEP, sorted(once))
+
+
+def forget_confirmed(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
+    """Forget what Prembly confirmed: whoever has a hook run anew has it asked anew."""
+    transaction.change_each(_UNCONFIRM, delivery_ids)
 
 
 class _Holder(NamedTuple):
@@ -74,15 +158,13 @@ class Turns:
         if delivery.state == State.RUNNING:
             if not delivery.attempts_left:
                 return Turn.NOW  # it has no attempt left, and ends dead
-            recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+            close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif not keeps_open(self._transaction, delivery) and (
             holder.id is None or self._is_noted(delivery.id, holder.id)
         ):
-            recovery.release(
-                self._transaction, delivery.id, State.SKIPPED, self._now_ms, None, delivery
-            )
+            release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None, delivery)
         else:
             return Turn.UNKNOWN
         return Turn.PASSED
@@ -182,7 +264,7 @@ def rule(
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
     are asked about at the same time, the first that is confirmed runs."""
-    keys = keys_by_names(Digests.of(transaction), names, verdict)
+    keys = _keys(Digests.of(transaction), names, verdict.outcome, verdict.type)
     transaction.lock({lock_name(job.action, key) for key in keys})
     for other_id, state, started_at_ms in _holders_of(transaction, job.action, keys):
         if other_id == job.delivery_id:
@@ -239,6 +321,36 @@ _IS_GONE = OnceRun.delivery.is_null()
 _LAST_ATTEMPT = (Attempt, JOIN.LEFT_OUTER, IS_LAST_ATTEMPT)
 _LOCK_OTHER = Statement(Delivery.select(Delivery.id).where(_HAS_ID), locks=True)
 _NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
+_VERDICT = Statement(
+    Delivery.select(
+        Event.reference,
+        Event.outcome,
+        Event.type,
+        OnceRun.confirmed_key,
+        VerificationName.verification,
+        Event.removed_parts,
+        OnceRun.once_key,
+    )
+    .join(Event)
+    .join(
+        VerificationName,
+        JOIN.LEFT_OUTER,
+        on=VerificationName.name == fn.COALESCE(Event.reference_key, Event.reference),
+    )
+    .join_from(Delivery, OnceRun, JOIN.LEFT_OUTER, on=OnceRun.delivery == Delivery.id)
+    .where(_HAS_ID)
+)
+_RUNS = Lookup(
+    OnceRun.select(
+        *(Delivery.id, Delivery.state, OnceRun.action),
+        *(OnceRun.once_key, OnceRun.confirmed_key),
+    ).join(Delivery),
+    Delivery.event,
+)
+_FORGET = Lookup(OnceRun.delete(), OnceRun.delivery)
+_HELD = Lookup(OnceRun.select(OnceRun.action, OnceRun.once_key), OnceRun.once_key)
+_KEEP = BulkInsert(OnceRun, "action", "once_key")
+_UNCONFIRM = Lookup(OnceRun.update(confirmed_key=None), OnceRun.delivery)
 _HOLDER = Statement(
     OnceRun.select(
         OnceRun.delivery,

@@ -5,8 +5,6 @@ from typing import Any
 
 from peewee import fn
 
-from premblyd.config.models import Config
-from premblyd.features.turns.settings import ONCE, ORDER
 from premblyd.features.turns.tables import Ordered
 from premblyd.ground.words import counted
 from premblyd.record import queries
@@ -44,14 +42,6 @@ def _blocking(database: Database) -> dict[str, int]:
     return {str(action): count for action, count in queries.tuples(database, query)}
 
 
-def promises(settings: Config) -> Iterator[str]:
-    """Yield the actions that have them."""
-    if names := [action.name for action in settings.actions if ONCE.of(action)]:
-        yield f"Once for each reference and outcome: {', '.join(names)}."
-    if names := [action.name for action in settings.actions if ORDER.of(action)]:
-        yield f"In the order of receipt for each reference: {', '.join(names)}."
-
-
 def of_delivery(columns: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a delivery waits, and who waits for it."""
     if columns["waits_for_id"] is not None:
@@ -61,5 +51,4 @@ def of_delivery(columns: Mapping[str, Any]) -> Iterator[str]:
 
 
 OF_DELIVERY = (of_delivery,)
-PROMISES = (promises,)
 TROUBLES = (blocked,)

@@ -29,7 +29,7 @@ class Ordered(Table):
 
 
 class OnceRun(Table):
-    """What the hook of a delivery runs once for, see oncekeys.py. A deleted delivery leaves its key
+    """What the hook of a delivery runs once for, see once.py. A deleted delivery leaves its key
     if it had succeeded."""
 
     kept = Kept.PERMANENT
@@ -52,15 +52,6 @@ class OnceRun(Table):
 
 
 TABLES = (Ordered, OnceRun)
-VIEWS = (
-    """CREATE VIEW once_log AS
-SELECT delivery_id, delivery.event_id, once_run.action, delivery.state, once_key, confirmed_key
-FROM once_run LEFT JOIN delivery ON delivery.id = delivery_id""",
-    """CREATE VIEW order_log AS
-SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
-       ordered.place, ordered.waits_for_id, ordered.blocks
-FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id""",
-)
 _OWN = Ordered.delivery == Delivery.id
 GROUP = (Ordered.select(Ordered.order_key).where(_OWN),)
 # (Counted: see features/keeping/cli_prune.py.)

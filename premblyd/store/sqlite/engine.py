@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.store.backend import Shell
 from premblyd.store.engine import Database, Inspection, Sizes, Transaction
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.connecting import errors, failures
@@ -55,8 +54,7 @@ class SqliteEngine:
         self.refusals = (*errors("IntegrityError", "DataError"), OverflowError)
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
-    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
-        del is_patient  # there are no locks but the one of the file
+    def transact(self, work: Callable[[Transaction], None]) -> None:
         try:
             self._require_same_file()  # else this might open another file
             connection: sqlite3.Connection = self._database.connection()
@@ -154,10 +152,6 @@ class SqliteBackend:
 
     def connect_operator(self) -> Database:
         return opening.connect_operator(self.path, self.key_path)
-
-    def shell(self) -> Shell:
-        program = "sqlite3" if self.key_path is None else "sqlcipher"
-        return Shell(program, program, ["-readonly", "-header", "-column", str(self.path)], {})
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)

@@ -1,6 +1,5 @@
 """What root's commands see of the service. That systemd takes it is shown in tests/systemd."""
 
-import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,15 +57,6 @@ def test_the_whole_sandbox_of_the_unit_is_taken() -> None:
     assert lines - set(as_service.sandbox(text)) == {"RemoveIPC=yes"}
 
 
-def test_a_copy_of_the_units_is_not_more_open_than_they_are(tmp_path: Path) -> None:
-    files = [tmp_path / "open.conf", tmp_path / "closed.conf"]
-    for file, mode in zip(files, (0o644, 0o600), strict=True):
-        file.touch()
-        file.chmod(mode)
-    assert as_service._mode(f"# {files[0]}\n[Service]\n# /a comment\n") == 0o644
-    assert as_service._mode(f"# {files[0]}\n# {files[1]}\n") == 0o600
-
-
 @for_each("path", ["/etc/premblyd/premblyd.yaml", "premblyd.yaml"])
 def test_only_the_installed_program_looks_for_its_service(path: str) -> None:
     assert not as_service.is_for_service(Path(path))
@@ -90,8 +80,7 @@ def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, *, socket: str = "ina
 def test_the_service_learns_who_runs_it_and_whether_systemd_has_its_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl: the own environment counts
-    assert as_service.environment_of_running() == os.environ
+    monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl
     assert as_service.run(["check"]) is None
     monkeypatch.setenv("SUDO_USER", "ada")
     for state in ("active", "inactive"):
@@ -122,7 +111,7 @@ def test_another_user_than_the_service_does_not_judge_what_it_may_open(
         ("check --quiet --json", "check --quiet --json"),
         ("try crm FILE --json", "try --json -- crm -"),
         ("try crm --key live FILE", "try --key=live -- crm -"),
-        ("reconcile FILE --column Ref --store", "reconcile --column=Ref --store -- -"),
+        ("reconcile FILE --json --store", "reconcile --store --json -- -"),
     ],
 )
 def test_root_runs_a_command_as_the_service_with_its_options_and_its_file(

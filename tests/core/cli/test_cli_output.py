@@ -112,7 +112,7 @@ ODD = os.fsdecode(b"\xff")
 def test_an_argument_that_is_no_text_is_a_wrong_use(config: Path, arguments: list[str]) -> None:
     done = run("--config", config, *arguments)
     assert (done.code, done.out) == (2, "")
-    assert "\\xff' is not UTF-8 text." in done.err
+    assert "An argument is not UTF-8 text." in done.err
 
 
 def test_values_out_of_range_end_in_words(config: Path) -> None:

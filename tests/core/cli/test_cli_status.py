@@ -2,11 +2,9 @@
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -15,8 +13,6 @@ from tests.support.commands import recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, locked
-from tests.support.forking import Forked
-from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
 
@@ -53,12 +49,9 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     assert (done.code, done.err) == (2, ""), "no daemon runs: that is critical"
     lines, text = done.out.splitlines(), " ".join(done.out.split())
     assert f"!! No daemon runs on {recorded_in(config)}: webhooks are not answered." in text
-    assert "`premblyd replay --dead --action activate-customer`" in done.out
+    assert "`premblyd replay --dead --action activate-customer`" in text
     assert "    premblyd deliveries --state dead --action activate-customer" in lines
-    assert text.count("keeps failing") == 1, "one cause is one line"
-    # systemd does not start the daemon of this configuration.
-    assert lines.count("    Start it. If it does not start: `premblyd check`.") == 1
-    assert lines.count("    premblyd serve") == 1
+    assert lines.count("    sudo premblyd check") == 1
 
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
@@ -88,8 +81,8 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, ""), done.out
     first, *_, last = done.out.splitlines()
-    assert f"(pid {daemon.process.pid}) has been running since " in first
-    assert f" UTC; it listens on {daemon.address}." in first
+    assert f"(pid {daemon.process.pid}) runs since " in first
+    assert f" UTC, on {daemon.address}." in first
     assert last == "Nothing needs attention."
 
 
@@ -134,14 +127,6 @@ def test_status_tells_a_daemon_that_hangs(
     assert "it does not answer its health check" in item["text"]
 
 
-def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> None:
-    config.write_text(config.read_text().replace('"endpoints"', '"endpiont"'))
-    done = run("status", "--config", config)
-    note = f"note: {config} has 2 problems: `premblyd check` lists them.\n"
-    assert (done.code, done.err) == (2, note)
-    assert "keeps failing" in " ".join(done.out.split())
-
-
 def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
     done = run("stats", "--config", config)
     assert (done.code, done.err) == (0, "")
@@ -161,57 +146,3 @@ def test_stats_have_every_count_for_programs(config: Path) -> None:
         assert list(stats[name][0]) == "name events duplicates unmatched".split()
     first = stats["actions"][0]
     assert (first["action"], first["attempts"]) == ("activate-customer", {"failed": 11})
-
-
-@contextmanager
-def following(config: Path, *options: object) -> Iterator[tuple[Forked, IO[bytes]]]:
-    arguments = ("events", "--follow", *options, "--config", config)
-    with Forked(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            yield process, process.stdout
-        finally:
-            process.kill()
-
-
-@pytest.mark.process
-def test_events_are_followed_as_they_come_and_only_the_chosen_ones(daemon: Premblyd) -> None:
-    for number in (20, 21):
-        send(daemon, number, code=7)
-    chosen = ("--json", "--code", "07", "--limit", 1)
-    with following(daemon.config, *chosen) as (process, out):
-        assert json.loads(out.readline())["reference"] == "ref-21"
-        for number, code in ((22, 0), (23, 7)):
-            send(daemon, number, code)
-        assert json.loads(out.readline())["reference"] == "ref-23"
-        process.send_signal(signal.SIGINT)
-        assert (out.read(), process.stderr and process.stderr.read()) == (b"", b"")
-        assert process.wait() == 0
-
-
-@pytest.mark.process
-@for_each("is_busy", [False, True])
-def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool) -> None:
-    with following(daemon.config) as (process, out):
-        out.readline()
-        out.close()
-        if is_busy:
-            send(daemon, 30)
-        assert process.wait() == 0
-        assert process.stderr
-        assert process.stderr.read() == b""
-
-
-def test_following_has_no_end(config: Path) -> None:
-    done = run("events", "--follow", "--until", "1h", "--config", config)
-    assert done.code == 2
-    assert "--follow never ends: leave out --until." in done.err
-
-
-@pytest.mark.process
-def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
-    with following(daemon.config, "--code", "01") as (process, out):
-        assert daemon.stop() == 0
-        daemon.start()
-        send(daemon, 40, code=1)
-        assert b"ref-40" in out.readline(), process.stderr and process.stderr.read()

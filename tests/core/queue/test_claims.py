@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.postgresql.transaction import PostgresqlTransaction
-from premblyd.features.turns.once import lock_name
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.turns.once import lock_name, once_key
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Room

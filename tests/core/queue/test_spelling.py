@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.matching import found_events
+from premblyd.features.asking.stored import found_events
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.store.connections import connect_operator
 from premblyd.store.states import InquiryResult, Purpose

@@ -101,7 +101,7 @@ def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -
 
 def test_rows_have_what_people_see_of_their_tables() -> None:
     # What serves the daemon alone.
-    own = {"reference_key", "claim_token", "wait_until_ms", "held_by"}
+    own = {"reference_key", "claim_token", "held_by"}
     for table, row in (
         (Event, WholeEvent),
         (Delivery, DeliveryRow),

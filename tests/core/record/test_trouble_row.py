@@ -42,7 +42,6 @@ ROW = Trouble(
     kind="moon",
     ask=_moon,
     reminds=True,
-    needs_nobody=("moonbeam", "moonbeams"),
 )
 
 
@@ -64,12 +63,11 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
     command = "premblyd deliveries --state pending --action crm"
     assert "<strong>The moon is full.</strong>" in page
     assert '<a href="/deliveries?action=crm&amp;state=pending">' in page
-    assert "2 moonbeams (bright). Nothing to do." in page
-    assert "It shines." not in page
+    assert '<p class="muted">It shines.</p>' in page
     assert (item["kind"], item["severity"], item["command"]) == ("moon", "urgent", command)
     assert 'premblyd_needs_attention{kind="moon"} 1.0' in metrics
     assert f"!! The moon is full.\n   Wait until it wanes.\n   {command}\n" in told.read_text()
     assert status.code == 2
     assert f"!! The moon is full.\n    Wait until it wanes.\n    {command}\n" in status.out
-    assert status.out.endswith("2 moonbeams (bright). Nothing to do.\n")
+    assert "It shines.\n" in status.out
     assert f"warning: The moon is full. Wait until it wanes. `{command}`" in check.err

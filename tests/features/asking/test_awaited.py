@@ -9,22 +9,23 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answering import NewAnswer, add_answer
 from premblyd.features.asking.awaited import (
-    MAX_MISSED,
+    AGAIN_MS,
     Asked,
     AwaitedQueue,
     Due,
-    Missed,
+    NewInquiry,
     note_known,
+    record,
     waiting_unknown,
 )
-from premblyd.features.asking.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
+from premblyd.features.asking.settling import NewAnswer, add_answer
 from premblyd.features.asking.stored import STANDING, settled_in_record
-from premblyd.prembly.events import MEANINGS, STORED_BY
+from premblyd.features.asking.tables import DOUBTS
+from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
@@ -166,7 +167,6 @@ def test_first_asked_is_about_what_prembly_has_then_what_was_not_asked_for_then_
     assert found.waiting[0].session_id == "hush-session"
     found = due(store, now_ms, limit=3, asking=[5, 6])
     assert [row.id for row in found.waiting] == [3, 4, 2]
-    assert due(store, NOW_MS + 1).next_due_ms == NOW_MS + ASK_MS + 3
 
 
 def test_what_was_settled_while_nothing_was_awaited_is_not_asked_for(store: Store) -> None:
@@ -174,7 +174,7 @@ def test_what_was_settled_while_nothing_was_awaited_is_not_asked_for(store: Stor
     [later] = arrive(store, VERIFIED, first_ask_ms=None)
     found = due(store, NOW_MS + ASK_MS)
     assert found.waiting == []
-    assert [row.settled_by_id for row in found.settled] == [later.event_id]
+    assert found.has_settled
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, later.event_id)]
 
 
@@ -226,29 +226,10 @@ def test_what_was_given_up_is_awaited_when_it_comes_again_and_settled_by_a_late_
 
 
 def confirm(
-    store: Store,
-    event_id: int,
-    result: InquiryResult,
-    delivery_id: int | None = None,
-    *,
-    is_shared: bool = False,
+    store: Store, event_id: int, result: InquiryResult, delivery_id: int | None = None
 ) -> None:
     asked = question(Purpose.CONFIRM, result, "ref-1", event_id=event_id, delivery_id=delivery_id)
-    store.wait(Inquiries(store.writer).record(asked, is_shared=is_shared))
-
-
-def test_who_asked_keeps_what_contradicts_an_event_however_late(store: Store) -> None:
-    """Of several deliveries that share an answer, each reads it beside the loop."""
-    store.add("crm", "mail", "chat")
-
-    confirm(store, 1, InquiryResult.UNSETTLED, 3, is_shared=True)  # its action asks for more
-    confirm(store, 1, InquiryResult.CONTRADICTED, 2, is_shared=True)
-    confirm(store, 1, InquiryResult.CONTRADICTED, 1)
-    confirm(store, 1, InquiryResult.CONTRADICTED, 3, is_shared=True)
-    assert store.rows("SELECT delivery_id, result FROM inquiry ORDER BY id") == [
-        (3, "unsettled"),
-        (1, "contradicted"),
-    ]
+    store.call(partial(record, inquiry=asked))
 
 
 @pytest.mark.parametrize("result", DOUBTS)
@@ -368,18 +349,6 @@ def test_a_hook_that_waits_for_prembly_s_word_on_what_it_denies_was_not_had(
     assert store.rows(HAD) == [("pending", None) if needs_word else ("skipped", 2)]
 
 
-def test_a_hook_that_an_answer_to_another_one_stopped_was_not_had(store: Store) -> None:
-    """Of several that share an answer which contradicts their event, one has the question."""
-    new = [NewDelivery("mail", 3), NewDelivery("crm", 3)]
-    store.wait(store.inbox.add(new_event(b"first", **NOTHING), new))
-    confirm(store, 1, InquiryResult.CONTRADICTED, 1)
-    confirm(store, 1, InquiryResult.CONTRADICTED, 2, is_shared=True)
-    store.by_hand("UPDATE inquiry SET error = 'Prembly says no'")
-    store.by_hand(f"UPDATE delivery SET {DEAD} 1, last_error = 'Prembly says no'")
-    add(store, answer("ref-1"))
-    assert store.rows(HAD) == [("pending", None)]
-
-
 @pytest.mark.parametrize("ran", ["outcome = 'succeeded'", "outcome = 'failed', exit_code = 1"])
 def test_a_hook_that_ran_before_a_replay_that_prembly_stopped_was_had(
     store: Store, ran: str
@@ -419,81 +388,6 @@ def test_answers_that_race_are_stored_once(store: Store) -> None:
     assert store.rows("SELECT count(*) FROM delivery") == [(1,)]
 
 
-def test_a_question_names_the_event_that_another_made_of_its_answer(store: Store) -> None:
-    """Two may share an answer. Each reads it beside the loop, and who asked may come second."""
-    arrive(store, PENDING)
-    shared = answer("ref-1", verified_by=STORED_BY)
-    digest = shared.webhook.body_sha256
-    own = question(Purpose.PENDING, InquiryResult.SETTLED, "ref-1", answer_sha256=digest)
-    stored = add(store, shared)
-    again = replace(own, at_ms=NOW_MS + 100)
-    for asked in (own, replace(own, answer_sha256=b"another"), again):
-        store.call(partial(add_answer, answer=shared, inquiry=asked))
-    found = store.rows("SELECT stored_event_id FROM inquiry ORDER BY id")
-    assert found == [(stored.event_id,), (None,), (None,)]
-
-
-# What came while nothing was awaited
-
-
-def begin_missed(store: Store, since_ms: int = 0) -> int:
-    """Await all that was missed; return in how many transactions."""
-    queue = AwaitedQueue(store.writer)
-    after: Missed | None = None
-    for count in itertools.count(1):
-        begun = store.wait(
-            queue.begin_missed(after, since_ms, 2 * NOW_MS, lambda at_ms: at_ms + ASK_MS)
-        )
-        after = begun.last
-        if after is None:
-            return count
-    raise AssertionError
-
-
-def test_what_came_while_nothing_was_awaited_is(store: Store) -> None:
-    arrive(
-        store,
-        PENDING,
-        NOTHING | {"response_code": "02", "reference": "ref-2"},
-        PENDING | {"reference": None},
-        PENDING | {"reference": "settled"},
-        VERIFIED | {"reference": "settled"},
-        VERIFIED | {"reference": "final", "response_code": "02"},
-        PENDING | {"reference": "old", "received_at_ms": NOW_MS - 1},
-        first_ask_ms=None,
-    )
-    begin_missed(store, since_ms=NOW_MS)
-    before = store.rows(ROWS)
-    assert before == [
-        ("ref-1", 1, "waiting", NOW_MS + ASK_MS, 0, None),
-        ("ref-2", 2, "waiting", NOW_MS + ASK_MS, 0, None),
-    ]
-    begin_missed(store, since_ms=NOW_MS)
-    assert store.rows(ROWS) == before
-
-
-def test_what_was_given_up_is_not_missed(store: Store) -> None:
-    arrive(store, PENDING, PENDING)  # the second was awaited with the first
-    over = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None)
-    store.wait(AwaitedQueue(store.writer).asked(over))
-    begin_missed(store)
-    assert [row[2] for row in store.rows(ROWS)] == ["given_up"]
-    late = PENDING | {"received_at_ms": NOW_MS + 1}
-    arrive(store, late, first_ask_ms=None)
-    begin_missed(store)
-    assert [row[1:3] for row in store.rows(ROWS)] == [(1, "given_up"), (3, "waiting")]
-
-
-def test_many_that_were_missed_are_begun_in_portions(store: Store) -> None:
-    count = 2 * MAX_MISSED
-    events = [PENDING | {"reference": f"ref-{number // 2}"} for number in range(count)]
-    arrive(store, *events, first_ask_ms=None)  # all at once, and two of each reference
-    assert begin_missed(store) == 3
-    assert store.rows("SELECT count(*), count(DISTINCT reference) FROM awaited") == [
-        (MAX_MISSED, MAX_MISSED)
-    ]
-
-
 # Clocks
 
 
@@ -507,17 +401,6 @@ def test_setting_the_clock_changes_no_wait(store: Store) -> None:
     assert store.rows(times) == [(NOW_MS, None), (NOW_MS + 5000, NOW_MS + ASK_MS + 5000)]
 
 
-def test_what_was_missed_and_came_before_the_clock_was_set_back_counts_from_now(
-    store: Store,
-) -> None:
-    arrive(store, PENDING, first_ask_ms=None)
-    now_ms = NOW_MS - 3_600_000
-    queue = AwaitedQueue(store.writer)
-    store.wait(queue.begin_missed(None, 0, now_ms, lambda at_ms: at_ms + ASK_MS))
-    times = "SELECT created_at_ms, due_at_ms FROM awaited"
-    assert store.rows(times) == [(now_ms, now_ms + ASK_MS)]
-
-
 def test_what_is_awaited_again_after_the_clock_was_set_back_counts_from_then(store: Store) -> None:
     arrive(store, PENDING)
     [forged] = arrive(store, VERIFIED)
@@ -526,7 +409,7 @@ def test_what_is_awaited_again_after_the_clock_was_set_back_counts_from_then(sto
     asked = NewInquiry(
         at_ms=at_ms, purpose=Purpose.CONFIRM, result=InquiryResult.CONTRADICTED, **about
     )
-    store.wait(Inquiries(store.writer).record(asked, is_shared=False))
+    store.call(partial(record, inquiry=asked))
     assert [row.created_at_ms for row in due(store, at_ms + AGAIN_MS).waiting] == [at_ms]
 
 
@@ -560,8 +443,3 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
     assert dict(store.wait(look)) == {name: v.standing for name, v in verdicts.items()}
     settled = store.call(lambda transaction: settled_in_record(transaction, events))
     assert settled.keys() == {n for n, v in verdicts.items() if v.standing is Standing.RESULT}
-    begin_missed(store)
-    is_nothing = (Standing.RESULT, Standing.ELSEWHERE)
-    assert {reference for reference, *_ in store.rows(ROWS)} == {
-        name for name, v in verdicts.items() if v.standing not in is_nothing
-    }

@@ -1,6 +1,5 @@
 """premblyd reconcile: what never came is found and stored, and all that can go wrong is said."""
 
-import asyncio
 import itertools
 import json
 import re
@@ -15,10 +14,8 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking import client, log, reconciliation
-from premblyd.ground.errors import TryAgainError
 from premblyd.prembly.payload import session_reference
 from premblyd.store.connections import connect_operator
-from premblyd.store.engine import Database
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
 from tests.support.database import by_hand, changing
@@ -76,8 +73,8 @@ def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
     api.before_log_page = grow
     printed = found(record, code=1)
     assert references(printed) == missing
-    assert (printed["compared"], printed["missing"], printed["stored"]) == (400, 20, 0)
-    assert api.log_pages() <= 2 * 5
+    assert (printed["ended"], printed["missing"], printed["stored"]) == (400, 20, 0)
+    assert api.log_pages() <= 6
     assert (api.unknown_parameters, api.asked_by_id()) == (set(), {})
 
 
@@ -169,15 +166,14 @@ def test_prembly_that_does_not_answer_is_said(record: Record, api: PremblyApi) -
 def test_a_log_that_can_not_be_read_is_said_with_where_to_look(
     record: Record, api: PremblyApi
 ) -> None:
-    record.configure(api, prembly={"logs": {"items": "data.entries"}})
-    ran = reconcile(record)
-    assert (ran.code, ran.out) == (75, "")
-    assert "the answer has no list where `prembly.logs.items` looks for one" in ran.err
-    assert "look at `prembly: {logs: …}`." in ran.err
-    assert "{url: …}" not in ran.err, "it can be reached"
-    record.configure(api, prembly={"logs": {"path": "/logs/"}})
-    ran = reconcile(record)
-    assert (ran.code, "Prembly has no log at /logs/ (HTTP 404)" in ran.err) == (1, True)
+    for logs, words in (
+        ({"items": "data.entries"}, "the answer has no list where `items` looks for one"),
+        ({"path": "/logs/"}, "it is not at /logs/ (HTTP 404)"),
+    ):
+        record.configure(api, prembly={"logs": logs})
+        ran = reconcile(record)
+        assert (ran.code, ran.out) == (1, "")
+        assert f"Prembly's log can't be read: {words}. See `prembly: {{logs: …}}`." in ran.err
 
 
 @pytest.mark.parametrize("fault", [status(500), too_many("1")])
@@ -210,15 +206,17 @@ def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
     api.fail(wrong_reference, other)
     printed = found(record, "--store", code=1)
     fates = {each["reference"]: each["fate"] for each in printed["absent"]}
-    assert fates == {
-        **dict.fromkeys((gone, gone_too), "not found"),
-        **dict.fromkeys((pending, other), "not settled"),
-        fine: "stored",
-    }
+    assert fates == {**dict.fromkeys((gone, gone_too, pending, other), "missing"), fine: "stored"}
+    whys = {each["reference"]: each["why"] for each in printed["absent"]}
+    assert {whys[gone], whys[gone_too]} == {"Prembly knows no such verification"}
+    assert whys[pending] == "Prembly does not know yet either"
     assert record.stored() == [fine]
-    results = {"not found": "not_found", "not settled": "unsettled", "stored": "settled"}
     asked = dict(record.rows("SELECT reference, result FROM inquiry"))
-    assert asked == {each: results[fate] for each, fate in fates.items()}
+    assert asked == {
+        **dict.fromkeys((gone, gone_too), "not_found"),
+        **dict.fromkeys((pending, other), "unsettled"),
+        fine: "settled",
+    }
     assert "Missing: 4 of 5." in reconcile(record).out
 
 
@@ -227,14 +225,14 @@ def test_what_was_erased_is_neither_missing_nor_asked_for(record: Record, api: P
     with closing(connect_operator(record.place)) as database:
         database.transact(forgetting(first, sessions=[SESSION]))
     printed = found(record, code=1)
-    assert (printed["compared"], printed["missing"], printed["erased"]) == (3, 2, 1)
+    assert (printed["ended"], printed["missing"]) == (3, 2)
     assert first not in references(printed)
     assert found(record, "--store", code=0)["stored"] == 2
     assert sorted(record.stored()) == sorted(set(know(api, 3)) - {first})
     listed = reconcile(record, "-", stdin=f"{first.upper()}\n{first}\n{SESSION}\n".encode())
     assert listed.code == 1, "another spelling of what is no UUID is another reference"
     listed = reconcile(record, "-", stdin=f"{first}\n{second}\n{SESSION}\n".encode())
-    assert listed.out.splitlines() == ["Erased, so not expected: 2.", "Nothing is missing."]
+    assert listed.out == "Nothing is missing.\n"
 
 
 def test_who_is_erased_while_prembly_answers_is_in_no_question(
@@ -274,28 +272,8 @@ def test_a_webhook_that_comes_meanwhile_is_not_doubled(record: Record, api: Prem
         handler.reply_bytes(handler.own_answer())
 
     api.fail(come, reference, times=1)
-    assert found(record, "--store", code=0)["absent"][0]["fate"] == "came"
+    assert found(record, "--store", code=0)["absent"][0]["fate"] == "stored"
     assert record.rows("SELECT count(*) FROM event") == [(1,)]
-
-
-def test_an_answer_is_stored_also_where_the_database_is_locked_for_a_moment(
-    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = know(api, 1)
-    transact, tries = Database.transact, itertools.count()
-
-    def busy(*given: Any, **more: Any) -> Any:
-        if next(tries) < reconciliation.STORE_TRIES - 1:
-            raise TryAgainError("the database is locked")
-        return transact(*given, **more)
-
-    async def sleep(_: float) -> None: ...
-
-    monkeypatch.setattr(Database, "transact", busy)
-    own = SimpleNamespace(**vars(asyncio) | {"sleep": sleep})
-    monkeypatch.setattr(reconciliation, "asyncio", own)
-    assert reconcile(record, "--store").code == 0
-    assert record.stored() == known
 
 
 @for_each("is_open", [False, True])
@@ -353,24 +331,18 @@ def test_a_hostile_log_does_no_harm(
     assert all(re.fullmatch(r"/api/v1/verification/api/status/[\w~.:-]+/", path) for path in asked)
 
 
-def test_where_entries_move_each_time_nothing_is_called_sure(
-    record: Record, api: PremblyApi
+def test_a_log_that_repeats_is_not_called_whole(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record.configure(api, prembly={"logs": {"page_size": 10}})
     known = know(api, 25)
     record.receive(known)
     have_a_downtime(record)
-    moving = iter(known[12:])
-
-    def move(number: int) -> None:
-        if number == 2:
-            api.verifications[next(moving)].created_at_s = time.time() - HOUR_S / 2
-
-    api.before_log_page = move
+    page = api.log_page
+    monkeypatch.setattr(api, "log_page", lambda query: page(query | {"page": "1"}))
     printed = found(record, code=1)
-    assert (printed["missing"], "moved between its pages" in printed["unsure"]) == (0, True)
+    assert (printed["missing"], printed["is_sure"]) == (0, False)
     assert record.rows("SELECT reconciled_at_ms FROM downtime") == [(None,)]
-    api.before_log_page = lambda _: None
+    monkeypatch.undo()
     assert "Nothing is missing." in reconcile(record).out
 
 
@@ -396,7 +368,7 @@ def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) ->
     uuid = "0f8fad5b-d9cb-469f-a165-70867728950e"
     record.receive(["ver_came_1", uuid])
     record.receive(["ver_other"], session_id=SESSION)
-    listed = f"reference\n{SESSION}\n\nver_lost_1\nver_lost_1\n{uuid.replace('-', '_')}\n"
+    listed = f"\n{SESSION}\n\nver_lost_1\nver_lost_1\n{uuid.replace('-', '_')}\n"
     ran = reconcile(record, "-", stdin=listed.encode())
     assert (ran.code, ran.err) == (1, "")
     said, title, row, last = ran.out.splitlines()
@@ -412,18 +384,11 @@ def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) ->
     assert api.asked() == 0
 
 
-def test_a_wrong_line_of_a_list_is_said_and_the_others_are_compared(record: Record) -> None:
-    record.receive(["ver_came"])
+def test_of_a_list_with_wrong_lines_nothing_is_compared(record: Record) -> None:
     listed = f"ver_came\nAmina {BVN}\n"
     ran = reconcile(record, "-", stdin=listed.encode())
-    assert (ran.code, ran.out) == (2, "Nothing is missing.\n")
-    assert "standard input, line 2: not a reference of Prembly" in ran.err
+    assert (ran.code, ran.out, "have not: 2." in ran.err) == (2, "", True)
     assert "Amina" not in ran.err
-    ran = reconcile(record, "-", "--json", stdin=f"{listed}ver_lost\n".encode())
-    assert ran.code == 1, "that something is missing is graver"
-    assert json.loads(ran.out)["wrong_lines"] == [2]
-    ran = reconcile(record, "-", stdin=b"name,reference\n")
-    assert (ran.code, ran.out) == (2, ""), "nothing of it can be used"
 
 
 def test_of_several_events_one_that_tells_how_it_ended_is_enough(
@@ -450,17 +415,12 @@ def test_what_the_log_leaves_open_too_is_neither_unsettled_nor_expected(
     assert "Not ended yet, so not expected: " in ran.out
 
 
-def test_a_column_of_a_list_is_asked_for_and_stored(
-    record: Record, tmp_path: Path, api: PremblyApi
-) -> None:
+def test_a_list_is_asked_for_and_stored(record: Record, tmp_path: Path, api: PremblyApi) -> None:
     known = know(api, 3)
-    listed = tmp_path / "list.csv"
-    listed.write_text("name;bvn;Ref\n" + "".join(f"A;{BVN};{each}\n" for each in known))
-    assert reconcile(record, listed, "--column", "ref", "--store").code == 0
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(known))
+    assert reconcile(record, listed, "--store").code == 0
     assert sorted(record.stored()) == sorted(known)
-    wrong = reconcile(record, listed, "--column", "id")
-    assert (wrong.code, "Its columns: name, bvn, Ref." in wrong.err) == (2, True)
-    assert reconcile(record, listed, "--column", "bvn").code == 1
 
 
 def test_a_session_is_asked_for_and_never_named(record: Record, api: PremblyApi) -> None:
@@ -478,21 +438,11 @@ def test_a_session_is_asked_for_and_never_named(record: Record, api: PremblyApi)
 
 def test_wrong_usage_is_said(record: Record) -> None:
     for arguments, words in (
-        (("-", "--since", "1h"), "used with FILE"),
-        (("--column", "a"), "--column needs FILE"),
-        (("--since", "1h", "--until", "2h"), "--since should be before --until"),
+        (("-", "--since", "1h"), "can't be combined"),
+        (("--since", "10s"), "--since should be more than a minute ago"),
     ):
         ran = reconcile(record, *arguments, stdin=b"ver_a_1\n")
         assert (ran.code, words in ran.err) == (2, True)
-
-
-def test_what_is_stored_is_for_the_endpoint_that_is_named(tmp_path: Path, api: PremblyApi) -> None:
-    know(api, 1)
-    endpoints = [{"name": name, "path": f"/{name}", "keys": {"live": f"k-{name}"}} for name in "ab"]
-    record = Record(tmp_path, api, endpoints=endpoints)
-    assert "the configuration has a, b" in reconcile(record, "--endpoint", "c").err
-    assert reconcile(record, "--store", "--endpoint", "b").code == 0
-    assert record.rows("SELECT endpoint FROM event") == [("b",)]
 
 
 def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(

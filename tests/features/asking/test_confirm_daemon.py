@@ -59,11 +59,11 @@ def test_a_forged_webhook_runs_nothing_and_show_says_why(tmp_path: Path, api: Pr
     assert levels == {1: "info", 2: "warning"}
     (confirmed,), (contradicted,) = (event["inquiries"] for event in exact)
     assert (confirmed["reference"], confirmed["result"]) == ("true-1", "confirmed")
-    assert exact[0]["deliveries"][0]["confirmed_digest"] == confirmed["answer_digest"]
+    assert exact[0]["deliveries"][0]["confirmed_at_ms"] == confirmed["at_ms"]
     assert (contradicted["reference"], contradicted["result"]) == ("•••", "contradicted")
     assert "  confirmed by Prembly 20" in printed[0]
     assert "Questions to Prembly\n" in printed[0]
-    assert "UTC  confirm, reference true-1: confirmed  (" in printed[0]
+    assert "UTC  confirm, reference true-1: confirmed  (HTTP 200)" in printed[0]
     words = "Prembly's answer says outcome not_verified, the event verified"
     assert f"confirm, reference •••: contradicted: {words}  (" in printed[1]
     assert "22123456789" not in printed[1] + json.dumps(exact[1])
@@ -75,7 +75,7 @@ def test_no_secret_is_in_a_log_an_argument_or_an_error(tmp_path: Path, api: Prem
     api.organisation = "canary-of-an-organisation"
     api.know("true-1", user_ref="canary-of-a-user")
     api.know("other-1", user_ref="canary-of-a-user", code="77123456789")
-    secrets = {"organisation": api.organisation, "headers": {"X-Own": "canary-of-a-header"}}
+    secrets = {"headers": {"X-Organisation-Id": api.organisation, "X-Own": "canary-of-a-header"}}
     arguments: list[str] = []
     with Premblyd(tmp_path, **settings(tmp_path, api, **secrets)) as daemon:
         daemon.start(is_executed=True)

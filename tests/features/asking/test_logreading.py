@@ -1,7 +1,6 @@
 """Reading Prembly's log to its end: while it grows, in both orders, and though it lies."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -30,19 +29,14 @@ class FakeLog:
     is_rising: bool = False
     filters: bool = True
     largest_page: int = 100
-    total: Callable[[int], int | None] = lambda pages: pages
     beyond: str = "empty"  # a page past the last: empty | missing | last
     grows_by: int = 0  # between two pages
-    moves: list[tuple[int, int]] = field(default_factory=list)  # before which page, which entry
     asked: list[dict[str, str]] = field(default_factory=list)
 
     async def fetch(self, asked: dict[str, str]) -> LogPage | None:
         self.asked.append(asked)
         for _ in range(self.grows_by):
             self.entries.append(entry(len(self.entries), NOW_MS + len(self.asked)))
-        if self.moves and self.moves[0][0] == int(asked["page"]):
-            moved = self.entries.pop(self.moves.pop(0)[1])
-            self.entries.insert(0 if self.is_rising else len(self.entries), moved)
         since_ms = WINDOW.since_ms if self.filters else 0
         found = [each for each in self.entries if each.at_ms is None or each.at_ms >= since_ms]
         if not self.is_rising:
@@ -55,9 +49,7 @@ class FakeLog:
         if number > pages and self.beyond == "last":
             number = pages
         items = found[(number - 1) * size : number * size]
-        return LogPage(
-            entries=tuple(items), item_count=len(items), without_id=0, total_pages=self.total(pages)
-        )
+        return LogPage(entries=tuple(items), item_count=len(items))
 
 
 def made(count: int, *, older: int = 0) -> list[LogEntry]:
@@ -76,23 +68,17 @@ def expected(log: FakeLog) -> set[str]:
     return {each.ids[0] for each in log.entries if not WINDOW.is_outside(each)}
 
 
-@for_each("total", ["right", "none", "too few", "too many", "endless"])
 @for_each("beyond", ["empty", "missing", "last"])
 @for_each("is_rising", [False, True])
 @for_each("count", [0, 1, 100, 101, 350])
-def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
-    count: int, is_rising: bool, beyond: str, total: str
+def test_every_entry_is_found_and_a_log_that_repeats_is_not_known_whole(
+    count: int, is_rising: bool, beyond: str
 ) -> None:
-    lies: dict[str, Callable[[int], int | None]] = {
-        "right": lambda pages: pages,
-        "none": lambda _: None,
-        "too few": lambda _: 1,
-        "too many": lambda pages: pages + 5,
-        "endless": lambda _: 1_000_000,
-    }
-    log = FakeLog(made(count), is_rising=is_rising, beyond=beyond, total=lies[total])
-    assert read(log).entries.keys() == expected(log)
-    assert len(log.asked) <= 2 * (-(-count // 100) + log_module.STALE_PAGES + 1)
+    log = FakeLog(made(count), is_rising=is_rising, beyond=beyond)
+    found = read(log)
+    assert found.entries.keys() == expected(log)
+    assert found.is_whole is (beyond != "last" or not count)
+    assert len(log.asked) == -(-count // 100) + 1
 
 
 @for_each("is_rising", [False, True])
@@ -105,31 +91,10 @@ def test_a_log_that_grows_meanwhile_loses_and_doubles_nothing(
     assert read(log).entries.keys() == before
 
 
-@for_each("is_rising", [False, True])
-@for_each("times", [1, 2])
-def test_an_entry_that_moves_to_a_page_that_was_read_is_found(is_rising: bool, times: int) -> None:
-    log = FakeLog(made(450), is_rising=is_rising)
-    log.moves = [(2 + n, 217 + n) for n in range(times)]
+def test_a_log_that_filters_nothing_is_read_and_what_is_not_meant_is_counted() -> None:
+    log = FakeLog(made(150, older=500), filters=False)
     found = read(log)
-    assert (found.is_whole, found.has_moved) == (True, False)
-    assert found.entries.keys() == expected(log)
-    assert not log.moves
-
-
-def test_a_log_whose_entries_move_each_time_is_not_known_whole() -> None:
-    log = FakeLog(made(450))
-    log.moves = [(2, 100 + n) for n in range(300)]
-    found = read(log)
-    assert (found.is_whole, found.has_moved) == (False, True)
-    assert len(log.asked) == log_module.MAX_READINGS * 5
-
-
-def test_a_log_that_filters_nothing_is_read_only_as_far_as_needed() -> None:
-    log = FakeLog(made(150, older=5000), filters=False)
-    assert read(log).entries.keys() == expected(log)
-    assert len(log.asked) == 2 * 3
-    log = FakeLog(made(150, older=500), filters=False, is_rising=True)
-    assert read(log).entries.keys() == expected(log)
+    assert ({*found.entries}, found.of_another_time) == (expected(log), 500)
 
 
 def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,14 +108,14 @@ def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
 async def _always_new(asked: dict[str, str]) -> LogPage:
     first = int(asked["page"]) * 100
     entries = tuple(entry(first + n, None) for n in range(100))
-    return LogPage(entries=entries, item_count=100, without_id=0, total_pages=None)
+    return LogPage(entries=entries, item_count=100)
 
 
 def test_a_log_whose_entries_have_no_id_is_a_mistake_and_not_an_empty_log() -> None:
     async def fetch(_: dict[str, str]) -> LogPage:
-        return LogPage(entries=(), item_count=7, without_id=7, total_pages=1)
+        return LogPage(entries=(), item_count=7)
 
-    with pytest.raises(PremblydError, match=r"prembly\.logs\.reference"):
+    with pytest.raises(PremblydError, match="`reference` looks for one"):
         asyncio.run(read_log(LogsQuestion(), WINDOW, fetch))
 
 
@@ -162,12 +127,8 @@ def test_the_parameters_are_called_as_configured_and_can_be_left_out() -> None:
         "end_date": "2023-11-14T22:13:21Z",
     }
     names = {"page": "p", "page_size": "", "since": "from", "until": ""}
-    question = LogsQuestion.model_validate(
-        {"parameters": names, "query": {"sort": "-created_at", "request_method": "api"}}
-    )
+    question = LogsQuestion.model_validate({"parameters": names})
     assert parameters(question, WINDOW, 1) == {
         "p": "1",
         "from": "2023-11-13T22:13:20Z",
-        "sort": "-created_at",
-        "request_method": "api",
     }

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking import answers, confirm
-from premblyd.features.asking.answering import Answers, NewAnswer, add_answer
 from premblyd.features.asking.answers import Question
+from premblyd.features.asking.settling import Answers, NewAnswer, add_answer
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly import payload

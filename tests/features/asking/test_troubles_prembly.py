@@ -103,21 +103,6 @@ def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
     assert found(record) == []
 
 
-def test_that_all_questions_wait_is_told_with_the_time_until_when(
-    store: Store, record: Database
-) -> None:
-    waiting = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, wait_until_ms)
-        VALUES (?, 'confirm', 'unavailable', 1, ?)"""
-    store.by_hand(waiting, NOW_MS - 2, NOW_MS + 10_000)
-    assert found(record) == []
-    store.by_hand(waiting, NOW_MS - 1, NOW_MS + 3_600_000)
-    [item] = found(record)
-    assert (item.kind, item.severity) == ("prembly", Severity.WARNING)
-    assert "All questions wait until 2023-11-14 23:13:20 UTC" in item.text
-    store.by_hand(ASKED, NOW_MS, "pending", "unsettled")
-    assert found(record) == []
-
-
 def test_what_prembly_never_answered_is_told_until_it_is_dismissed(
     store: Store, record: Database
 ) -> None:

@@ -267,7 +267,7 @@ def test_status_says_what_was_put_back_and_erase_what_it_leaves(plain: Path, the
     asks = run("record", "restore", there, "--config", plain)
     assert (asks.code, "add --yes" in asks.err) == (2, True)
     [(waiting,)] = rows(plain, "SELECT count(*) FROM delivery WHERE state = 'pending'")
-    assert f"{waiting} deliver" in asks.out, "so many will run"
+    assert f"{waiting} deliver" in asks.err, "so many will run"
     assert put_aside(plain.with_name("premblyd.db")) == []
     restore(plain, there)
     assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0

@@ -122,7 +122,7 @@ def looked_at(page: Page) -> None:
 
 @needs_chromium
 def test_no_page_runs_what_somebody_wrote(chromium: Chromium, daemon: Premblyd) -> None:
-    names = ("text", "reference", "since", "outcome", "action", "reason", "remote_ip")
+    names = ("find", "reference", "since", "outcome", "action", "reason", "remote_ip")
     asked = [f"{path}?{urlencode(dict.fromkeys(names, HOSTILE))}" for path in PAGES]
     with chromium.window(width=PHONE) as page:
         for path in [*PAGES, *asked, "/nothing/<script>alert(1)</script>"]:

@@ -55,8 +55,8 @@ def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
     replays = "SELECT count(*) FROM operator_action WHERE action = 'replay'"
     before = daemon.rows(replays)
     for parts, words in (
-        ("erased", "was erased, so nothing"),
-        ("body", "this hook needs the body"),
+        ("erased", "its person was erased"),
+        ("body", "the body of its event was deleted"),
     ):
         by_hand(daemon.place, removal(parts, event))
         assert words in own.post(f"/deliveries/{number}/replay").text

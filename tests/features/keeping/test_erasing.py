@@ -11,7 +11,7 @@ import pytest
 from peewee import Model
 
 from premblyd.features.asking.confirm import write_down
-from premblyd.features.asking.questions import Confirmed
+from premblyd.features.asking.hooks import Confirmed
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request

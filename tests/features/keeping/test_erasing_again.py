@@ -133,8 +133,8 @@ def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_name
         arrive(store, number)
     arriving = [("ref-ada", "session-2"), ("ref-2", "session-2")]
 
-    def look_beside(*asked: Any) -> Findings:
-        found = look(*asked)
+    def look_beside(transaction: Any, **about: Any) -> Findings:
+        found = look(transaction, **about)
         if arriving:
             reference, session_id = arriving.pop(0)
             token = f"late-{len(arriving)}"
@@ -158,8 +158,8 @@ def test_a_hold_that_came_while_a_person_of_many_was_looked_for_leaves_all_as_it
         arrive(store, number)
     whole = store.rows(WHOLE)
 
-    def look_beside(*asked: Any) -> Findings:
-        found = look(*asked)
+    def look_beside(transaction: Any, **about: Any) -> Findings:
+        found = look(transaction, **about)
         store.call(holds.place(Named.reference("ref-new"), actor="court", now_ms=NOW_MS))
         return found
 

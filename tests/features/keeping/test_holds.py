@@ -9,7 +9,7 @@ import pytest
 
 from premblyd.features.keeping import holds, listing
 from premblyd.features.keeping.persons import Named
-from premblyd.features.keeping.retention import Remover, Walk
+from premblyd.features.keeping.retention import Remover
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
 from premblyd.ground.times import DAY_MS
@@ -132,7 +132,7 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
     other = store.beside("b")
     periods = Retention.model_validate({"record": "1h"})
     remover = Remover(retention=periods, now_ms=NOW_MS + DAY_MS)
-    portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
+    portion = functools.partial(remover.remove, removed=Removed.RECORD, after=None)
     with transaction_open(store, holds.place(Named.user("u"), actor="ada", now_ms=NOW_MS)):
         removal = other.writer.call(portion)
         store.wait(asyncio.sleep(0))  # the writer's thread has it now
@@ -151,7 +151,7 @@ def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(stor
     other = store.beside("b")
     periods = Retention.model_validate({"record": "1h"})
     remover = Remover(retention=periods, now_ms=NOW_MS + 2 * DAY_MS)
-    portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
+    portion = functools.partial(remover.remove, removed=Removed.RECORD, after=None)
     [change] = Operator(actor="ada").add([1, 2], "crm", 3, NOW_MS)
     with transaction_open(store, portion):
         queueing = other.writer.call(change, alone=True)

@@ -5,15 +5,14 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answering import Answers, NewAnswer
 from premblyd.features.asking.confirm import by_itself, write_down
-from premblyd.features.turns.once import MAX_HOLD_MS
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.asking.settling import Answers, NewAnswer
+from premblyd.features.turns.once import MAX_HOLD_MS, once_key
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
-from premblyd.queue.recovery import BODY_GONE, ERASED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.queue.register import Hosts
 from premblyd.run.invocation import of_job
 from premblyd.store.columns import PLAIN, Kept, columns
@@ -150,7 +149,7 @@ def test_a_delivery_that_is_due_when_its_event_was_erased_is_cancelled(store: St
 
 def test_a_claim_stands_until_its_person_is_erased(store: Store) -> None:
     """That of what was stored erased stands: its hook is told of nobody."""
-    store.wait(Hosts(store.writer, identity("host")).join((), NOW_MS))
+    store.wait(Hosts(store.writer, identity("host")).join(NOW_MS))
     arrive(store, NewDelivery("crm", 3), reference="ref-1")
     [job] = claim(store)
     assert store.wait(store.queue.prove(job))

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from premblyd.record.replays import RAN_BEFORE
 from tests.support.commands import recorded_in, run
-from tests.support.database import by_hand, removal, rows
+from tests.support.database import by_hand, removal
 
 
 def out(*arguments: object) -> str:
@@ -34,10 +33,3 @@ def test_a_question_about_an_erased_person_does_not_say_it_was_for_a_session(con
     assert "confirm, its session: confirmed" in out("show", 1, "--config", config)
     by_hand(recorded_in(config), removal("erased"))
     assert "confirm, a deleted name: confirmed" in out("show", 1, "--config", config)
-
-
-def test_one_that_was_skipped_for_what_was_removed_since_says_so(config: Path) -> None:
-    of_archive = "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id"
-    [(number, event), *_] = rows(recorded_in(config), of_archive)
-    by_hand(recorded_in(config), "UPDATE delivery SET state = 'skipped' WHERE id = ?", number)
-    assert f"  {RAN_BEFORE}\n" in out("show", event, "--config", config)

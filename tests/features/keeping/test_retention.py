@@ -29,7 +29,7 @@ def settings(**periods: str) -> Retention:
 
 def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, int]:
     """Do a round, and return how many of each class went."""
-    round_ = Round(settings(**periods), with_eventless=True)
+    round_ = Round(settings(**periods))
     work_off(store, round_, now_ms)
     return {str(removed): count for removed, count in round_.removed.items() if count}
 
@@ -55,10 +55,6 @@ def events(store: Store) -> list[int]:
 
 def removed_parts(store: Store) -> list[str | None]:
     return [row[0] for row in store.rows("SELECT removed_parts FROM event ORDER BY id")]
-
-
-def put_off(store: Store) -> list[tuple[Any, ...]]:
-    return store.rows("SELECT removed, event_id FROM put_off ORDER BY removed, event_id")
 
 
 def test_nothing_goes_before_its_time_is_over_or_without_a_period(store: Store) -> None:
@@ -138,7 +134,7 @@ NOT_AWAITED = "UPDATE awaited SET state = 'given_up', due_at_ms = NULL, finished
 
 
 @pytest.mark.parametrize("waits", WAITING)
-def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str) -> None:
+def test_what_waits_stays_and_goes_when_it_is_over(store: Store, waits: str) -> None:
     store.add("crm")
     if "awaited" in waits:
         finish(store, 1)
@@ -147,23 +143,19 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
     for each in ("body", "identity", "record"):
         assert sweep(store, **{each: "1d"}) == {each: 1}
         assert sweep(store, **{each: "1d"}) == {}
-        assert (each, 1) in put_off(store)
     assert (events(store), removed_parts(store)) == ([1], [None])
     store.by_hand(OVER)
     store.by_hand(NOT_AWAITED)
     assert sweep(store, body="1d") == {"body": 1}
     assert sweep(store, record="1d") == {"record": 1}
-    assert put_off(store) == []
 
 
 def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     store.add()
     number = store.call(holds.place(Named.user("user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="1d") == {}
-    assert put_off(store) == [("identity", 1), ("record", 1)]
     store.call(holds.end(number, actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
-    assert put_off(store) == []
 
 
 def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> None:
@@ -178,19 +170,7 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
     assert store.call(held) == {younger.event_id}
 
 
-def test_of_much_put_off_a_round_takes_some(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "MOST_PUT_OFF", 1)
-    store.add_at_once(2 * retention.BATCH)
-    assert sweep(store, body="1d") == {}
-    store.by_hand(OVER)
-    for gone in (retention.BATCH, retention.BATCH, 0):
-        round_ = Round(settings(body="1d"), with_eventless=False, is_whole=False)
-        work_off(store, round_)
-        assert round_.removed[Removed.BODY] == gone
-    assert put_off(store) == []
-
-
-def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store: Store) -> None:
+def test_a_round_goes_on_where_the_last_one_was_unless_it_is_whole(store: Store) -> None:
     store.add()
     for at_ms in (NOW_MS, LATER_MS):
         store.wait(store.inbox.reject(new_rejection(at_ms=at_ms)))
@@ -199,9 +179,10 @@ def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store:
     counted = "SELECT removed, count FROM removal ORDER BY removed"
     assert store.rows(counted) == [("body", 1), ("rejections", 1)]
     store.add(body=b"2", received_at_ms=NOW_MS - DAY_MS)  # the clock was set back meanwhile
-    assert sweep(store, body="1d") == {}
-    store.call(retention.begin_anew)
-    assert sweep(store, body="1d") == {"body": 1}
+    for is_whole in (False, True):
+        round_ = Round(settings(body="1d"), is_whole=is_whole)
+        work_off(store, round_)
+        assert round_.removed[Removed.BODY] == is_whole
 
 
 def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) -> None:
@@ -210,7 +191,7 @@ def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) 
         connection.execute(OVER)
         body = b"x" * (retention.MAX_BYTES * 2 // 3)
         connection.execute("UPDATE event SET body = ? WHERE id <= 4", [body])
-    done = work_off(store, Round(settings(body="1d"), with_eventless=False))
+    done = work_off(store, Round(settings(body="1d")))
     counts = [each.count for each in done if each.count]
     assert counts == [1, 1, 1, retention.BATCH, retention.BATCH - 3]
 
@@ -346,14 +327,13 @@ _CHANGE_EVENT = Statement(Event.update(duplicate_count=1))
 @pytest.mark.postgresql
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("statement", [_LOCK_DELIVERY, _CHANGE_EVENT])
-def test_what_another_host_changes_right_now_is_put_off(store: Store, statement: Statement) -> None:
+def test_what_another_host_changes_right_now_stays(store: Store, statement: Statement) -> None:
     """Nobody waits for the other: that would hold up webhooks, or end as a deadlock."""
     other = store.beside("other")
     finish(store, store.add("crm").event_id)
     run = "rows" if statement.locks else "change"
     with transaction_open(other, lambda transaction: getattr(transaction, run)(statement)):
         assert sweep(store, record="1d") == {}
-    assert put_off(store) == [("record", 1)]
     assert sweep(store, record="1d") == {"record": 1}
     other.close()
 
@@ -364,7 +344,7 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     """A command and a daemon, say: the one looks again when the other is done."""
     other = store.beside("other")
     store.add()
-    round_ = Round(settings(body="1d"), with_eventless=True)
+    round_ = Round(settings(body="1d"))
     round_.take(store.call(round_.work(LATER_MS)))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
         done = store.call(round_.work(LATER_MS))

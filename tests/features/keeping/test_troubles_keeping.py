@@ -65,7 +65,7 @@ def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) 
     assert found(database, body="30d") == []
     store.by_hand("DELETE FROM removal")
     store.by_hand("UPDATE event SET removed_parts = 'identity' WHERE id = ?", removed_parts)
-    store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
+    store.by_hand(BOOKMARK, "body", OLD_MS, waits)
     assert found(database, body="30d") == []
     rejected = "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (?, '', '', 'x')"
     store.by_hand(rejected, OLD_MS)

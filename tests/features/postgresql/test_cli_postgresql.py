@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.cli.lists import _Late
 from premblyd.queue.register import Hosts
-from premblyd.record.filters import EventFilter
 from premblyd.store.connections import connect_read_only
 from tests.support import postgresql
 from tests.support.commands import Ran, run
@@ -158,7 +156,7 @@ def test_a_user_whom_the_server_does_not_take_for_the_role_is_told_who_may(
 def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> Hosts:
     hosts = Hosts(store.writer, identity(name, version="0.2.0"), actions, lost_after_ms)
     with closing(connect_read_only(store.place)) as database:
-        store.wait(hosts.join((), database.now_ms()))
+        store.wait(hosts.join(database.now_ms()))
     return hosts
 
 
@@ -206,18 +204,3 @@ def test_check_tells_that_hosts_are_lost_after_different_times(
     assert "lost_after" not in run("check", "--config", config).err
     host(store, "c", lost_after_ms=60_000)
     assert "lost_after is 10s here, and 1m on c:" in run("check", "--config", config).err
-
-
-def test_followed_events_that_another_host_stores_late_are_shown_once(store: Store) -> None:
-    """A number is taken before its transaction commits: higher ones may be seen earlier."""
-    late = _Late()
-    copy = 'SELECT (json_populate_record(e, \'{"id": 2, "key": "late"}\')).* FROM event e LIMIT 1'
-    store.by_hand("SELECT setval(pg_get_serial_sequence('event', 'id'), 3)")
-    store.add(body=b"four")
-    database = connect_read_only(store.place)
-    late.expect(database, 0, 4)
-    assert late.read(database, EventFilter()) == []
-    store.by_hand(f"INSERT INTO event {copy}")
-    assert [row.id for row in late.read(database, EventFilter())] == [2]
-    assert late.read(database, EventFilter()) == []
-    database.close()

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.turns.once import MAX_HOLD_MS
-from premblyd.features.turns.oncekeys import once_key
+from premblyd.features.turns.once import MAX_HOLD_MS, once_key
 from premblyd.prembly.payload import Outcome
 from tests.support.queue import FAILED, LATER_MS, SUCCEEDED, claim, claim_once, finish, ids
 from tests.support.store import NOW_MS, Store

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.answering import NewAnswer, add_answer
-from premblyd.features.asking.awaited import AwaitedQueue, lock_name
+from premblyd.features.asking.awaited import lock_name
+from premblyd.features.asking.settling import NewAnswer, add_answer
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.persons import Named
-from premblyd.features.keeping.retention import Remover, Walk
+from premblyd.features.keeping.retention import Remover
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
 from premblyd.prembly.payload import Outcome
@@ -45,9 +45,7 @@ def note_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         holds.place(PERSON, actor="ada", now_ms=NOW_MS),
         holds.end(1, actor="ada", now_ms=NOW_MS),
-        lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(
-            each, Walk(Removed.RECORD), None
-        ),
+        lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(each, Removed.RECORD, None),
         lambda each: removing.remove_eventless(each, 0, 0, PERIODS, NOW_MS),
         *Operator(actor="ada").add([1], "crm", 3, NOW_MS),
     ],
@@ -76,11 +74,6 @@ def test_what_begins_or_ends_a_waiting_has_the_locks_of_its_references(
     store.await_results(1)
     arrive("new")
     assert locked() == {lock_name("new")}
-    store.await_results(None)
-    arrive("missed")
-    assert locked() == set(), "nothing is awaited"
-    store.wait(AwaitedQueue(store.writer).begin_missed(None, 0, 0, lambda at_ms: at_ms))
-    assert locked() == {lock_name("missed")}
     answer = NewAnswer(webhook=new_event(reference="its-own"), deliveries=[], asked="new")
     store.call(lambda each: add_answer(each, answer))
     assert locked() == {lock_name("new"), lock_name("its-own")}
