@@ -31,7 +31,7 @@ from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
-from premblyd.services import Part, Runtime, Services
+from premblyd.services import Part, Services
 from premblyd.store.connections import backend
 from premblyd.store.writer import Writer
 
@@ -227,8 +227,7 @@ class Daemon:
             wake=self._wake,
             is_leader=self._leads,
             can_store=self._can_store,
-            looked_at_s=lambda: self._dispatcher.looked_at_s,
-            runtime=self._runtime,
+            is_alive=self.is_alive,
             expose=next((part.expose for part in self._parts if part.expose), None),
             heartbeat=self._heartbeat,
             opened=opened,
@@ -291,12 +290,6 @@ class Daemon:
         watchdog is fed on. A database that fails is no reason: a restart does not mend it, and
         would interrupt the hooks that run."""
         return self._clock.now_ms() - self._dispatcher.last_round_ms < STUCK_MS
-
-    def _runtime(self) -> Runtime:
-        return Runtime(
-            store_works=self._writer.last_error is None,
-            store_error=self._writer.recent_error(),
-        )
 
     def _make(self, settings: Config) -> Made:
         routing = Routing(settings.actions)

@@ -94,7 +94,6 @@ class Dispatcher:
         self._jump_ms = 0  # how far the clock was set, as long as due times are not moved by it
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
-        self.looked_at_s = float("-inf")  # at the queue, as `boot_s` counts
 
     @property
     def running(self) -> int:
@@ -146,7 +145,6 @@ class Dispatcher:
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
             self._others_wait = True  # perhaps
-            self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
         end_count = self._end_count
         claimed = await self._claim(now_ms)
@@ -170,7 +168,6 @@ class Dispatcher:
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
             claimed = await self._queue.claim(actions.claimable, room, now_ms)
-            self.looked_at_s = boot_s()
             for job in claimed.jobs:
                 self._begin(actions, job, asked_at_s)
             self._claim_failed = False

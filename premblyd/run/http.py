@@ -26,7 +26,7 @@ from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, masked
 from premblyd.run.process import Children
-from premblyd.run.starting import LapsedError, Patience, Permit, require_descriptor
+from premblyd.run.starting import LapsedError, Patience, Permit
 from premblyd.store.states import AttemptOutcome
 
 PREVIEW_BYTES = 2000
@@ -162,7 +162,6 @@ class HttpRunner:
         return await self._patience.run(permit, lambda: self._send(hook, request, permit))
 
     async def _send(self, hook: HttpHook, request: Request, permit: Permit) -> Result:
-        require_descriptor()
         ca_file = str(hook.ca_file) if hook.ca_file else None
         permit.require()
         task = asyncio.ensure_future(
@@ -180,8 +179,6 @@ class HttpRunner:
                 response = await task
             if response.unsent:
                 raise LapsedError
-            if response.status == 0 and not response.timed_out:
-                require_descriptor()  # without one every host seems unreachable
             return _result(response)
         except asyncio.CancelledError:
             if not self._interrupted and not permit.is_revoked:

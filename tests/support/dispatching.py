@@ -15,7 +15,6 @@ from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Answers, Settling
 from premblyd.features.keeping.settings import ERASED
 from premblyd.features.postgresql.settings import Server
-from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import Inbox, NewDelivery
@@ -35,7 +34,7 @@ from tests.support.store import new_event
 from tests.support.waiting import until
 
 UNNAMED = {"reference": None, "session_id": None}
-PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook, WorkerHook)
+PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook)
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
 
 
