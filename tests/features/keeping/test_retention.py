@@ -12,10 +12,9 @@ from premblyd.features.keeping.retention import Done, Round
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
 from premblyd.ground.times import DAY_MS, HOUR_MS
-from premblyd.store.columns import PLAIN, ColumnType, Kept, columns
+from premblyd.store.columns import PLAIN, ColumnType, Kept, Table, columns
 from premblyd.store.engine import Statement
 from premblyd.store.sqlite.transaction import SqliteTransaction
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event
 from tests.support.database import changing
 from tests.support.store import NOW_MS, Store, name_one, new_rejection, store_at, transaction_open
