@@ -19,13 +19,11 @@ from premblyd.ground.databases import OnServer
 from premblyd.ground.loops import Loops
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock, SharedClock
-from premblyd.queue import hooks, identity
+from premblyd.queue import hooks
 from premblyd.queue.heartbeat import Heartbeat
-from premblyd.queue.identity import Identity
 from premblyd.queue.inbox import Inbox
-from premblyd.queue.member import AboutHost, Member
 from premblyd.queue.queue import Queue
-from premblyd.queue.register import Hosts
+from premblyd.queue.register import AboutHost, Hosts, Identity, Member
 from premblyd.receive import listening
 from premblyd.receive.server import Receiver, make_server
 from premblyd.run.dispatcher import Actions, Dispatcher
@@ -33,7 +31,7 @@ from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
-from premblyd.services import Part, Runtime, Services
+from premblyd.services import Part, Services
 from premblyd.store.connections import backend
 from premblyd.store.writer import Writer
 
@@ -86,7 +84,7 @@ class Daemon:
         settings = self._settings
         self._open_store(opened)
         about = next((about(settings) for about in added("daemon", "HOSTS")), AboutHost())
-        own = identity.of_this_process(about.name or socket.gethostname())
+        own = Identity.of_this_process(about.name or socket.gethostname())
         self._queue = Queue(self._writer, own.worker)
         names = (action.name for action in settings.actions)
         hosts = Hosts(self._writer, own, names, about.lost_after_ms)
@@ -229,8 +227,7 @@ class Daemon:
             wake=self._wake,
             is_leader=self._leads,
             can_store=self._can_store,
-            looked_at_s=lambda: self._dispatcher.looked_at_s,
-            runtime=self._runtime,
+            is_alive=self.is_alive,
             expose=next((part.expose for part in self._parts if part.expose), None),
             heartbeat=self._heartbeat,
             opened=opened,
@@ -293,12 +290,6 @@ class Daemon:
         watchdog is fed on. A database that fails is no reason: a restart does not mend it, and
         would interrupt the hooks that run."""
         return self._clock.now_ms() - self._dispatcher.last_round_ms < STUCK_MS
-
-    def _runtime(self) -> Runtime:
-        return Runtime(
-            store_works=self._writer.last_error is None,
-            store_error=self._writer.recent_error(),
-        )
 
     def _make(self, settings: Config) -> Made:
         routing = Routing(settings.actions)

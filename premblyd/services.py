@@ -10,22 +10,14 @@ from premblyd.config.routing import Routing
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
 from premblyd.queue.heartbeat import Heartbeat
-from premblyd.queue.identity import Identity
 from premblyd.queue.queue import Queue
+from premblyd.queue.register import Identity
 from premblyd.run.dispatcher import Gate
 from premblyd.run.kinds import Runners
 from premblyd.store.backend import Backend
 from premblyd.store.writer import Writer
 
 Expose = Callable[[str], Awaitable[tuple[bytes, str]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """The present state of the daemon's parts."""
-
-    store_works: bool
-    store_error: str | None = None  # of the last commits, even if one worked since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +34,7 @@ class Services:
     wake: Callable[[], None]  # has deliveries run that are due now
     is_leader: Callable[[], bool]  # whether this host does what one of them does for all
     can_store: Callable[[], Awaitable[bool]]  # by a commit now
-    looked_at_s: Callable[[], float]  # when for due deliveries, as `boot_s` counts
-    runtime: Callable[[], Runtime]
+    is_alive: Callable[[], bool]  # whether due deliveries are looked for
     expose: Expose | None  # that of a part
     heartbeat: Heartbeat
     opened: contextlib.AsyncExitStack  # closes, in reverse, what parts push on it

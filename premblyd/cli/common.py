@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import click
 
 from premblyd.cli import config_option, json_option
+from premblyd.config import yamltext
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
-from premblyd.config.values import When
+from premblyd.config.secrets import read_bounded
+from premblyd.config.values import When, sqlite_path
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, is_plain
 from premblyd.ground.errors import ConfigError
@@ -132,10 +134,21 @@ def _until_end(database: Database) -> Database:
 
 def database_of(config_path: Path, database: str | None = None) -> DatabaseAddress:
     """Return the database of `--database`, where a file that is encrypted has the configured key;
-    else the one that the configuration names. Raise ConfigError for one with mistakes,
+    else the one that the configuration names, whatever other mistakes it has: people look at the
+    record in the middle of an incident. Raise ConfigError when it can't be told from it,
     click.BadParameter for what can't be a database."""
     if database is None:
-        return load_config(config_path, look_up_secrets=False).database
+        try:
+            return load_config(config_path, look_up_secrets=False).database
+        except ConfigError as error:
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                named = yamltext.load(read_bounded(config_path).decode()).data["database"]
+                if not str(named).startswith("sqlite:"):
+                    return database_of(config_path, named)
+                path = sqlite_path(named, config_path.absolute().parent)
+                if is_plain(path):
+                    return path
+            raise error from None
     try:
         for typed in added("settings", "TYPED_ADDRESSES"):
             address: DatabaseAddress | None = typed(database)

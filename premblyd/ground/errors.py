@@ -82,24 +82,6 @@ class AlreadyRunningError(PremblydError):
     exit_code = 75
 
 
-class MoveAtWorkError(TryAgainError):
-    """`premblyd record move` fills the database. Wait until it has ended."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"`premblyd record move` is running on {name}. Wait until it ends: it says which"
-            " database to start the daemon on."
-        )
-
-
-class OtherRecordError(TryAgainError):
-    """The database has another record than when the daemon started: one was moved or restored into
-    it. Its digests have another key, which a daemon reads when it starts."""
-
-    def __init__(self) -> None:
-        super().__init__("The database has another record by now. Start the daemon again.")
-
-
 class NoAnswerError(TryAgainError):
     """Prembly can't be reached, or does not answer in a way that can be used. Try again later:
     after `retry_after_s`, by Prembly's wish or because it has failed too often."""
@@ -138,9 +120,8 @@ class StoreUnavailableError(TryAgainError):
 
     problem = "The database could not commit: "
 
-    def __init__(self, reason: str, *, says_all: bool = False) -> None:
-        """`says_all`: people need no more than the reason."""
-        super().__init__(reason if says_all else f"{self.problem}{reason}")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.problem}{reason}")
         self.reason = reason
 
 
@@ -157,21 +138,6 @@ class StoreUnreadableError(StoreUnavailableError):
     """The database could not be read: it is locked, damaged, closed to this user or no database."""
 
     problem = "The database could not be read: "
-
-
-class OtherUserError(StoreUnreadableError):
-    """The PostgreSQL server takes the role only from another user of the system than this one. Run
-    the command as that user, who mostly has the role's name."""
-
-    exit_code = 1
-
-    def __init__(self, reason: str, *, role: str) -> None:
-        super().__init__(
-            f"{reason}. It lets in only the user of this system to whom the role belongs"
-            " (pg_hba.conf: peer or ident).",
-            says_all=True,
-        )
-        self.by_user = role
 
 
 class SignatureError(PremblydError):

@@ -1,4 +1,5 @@
-"""Storing the events of webhooks: finds duplicates, and stores the others together."""
+"""The events of webhooks: finds duplicates, stores the others together, and reads them again for
+hooks. If somebody made a row unreadable, its delivery ends dead, with the reason."""
 
 import functools
 import secrets
@@ -7,11 +8,13 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self
 
-from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.ground.errors import PremblydError
+from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
 from premblyd.queue.digests import KEY_DIGITS, Digests
-from premblyd.queue.spellings import reference_key
+from premblyd.queue.names import reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.store.portions import of_size
+from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Delivery, Event
 
 PORTION_BYTES = 1 << 20
@@ -174,3 +177,32 @@ INSERT_DELIVERIES_BY_KEY = BulkInsert(
     *INSERT_DELIVERIES.columns,
     found={"event_id": Event.select(Event.id).where(Event.key == param("event_id"))},
 )
+EVENT_COLUMNS = (*_WEBHOOK_COLUMNS, "id", "key", "removed_parts", *VERDICT_COLUMNS)
+_VERDICT_AT = len(EVENT_COLUMNS) - len(VERDICT_COLUMNS)
+
+
+class UnusableError(PremblydError):
+    """The hook of a delivery can't run, because somebody changed its event, or it was deleted."""
+
+
+def usable_event(row: Sequence[Any] | None) -> StoredEvent:
+    """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when there is none, or it
+    can't be used."""
+    if row is None:
+        raise UnusableError("its event is no longer in the database")
+    values = dict(zip(EVENT_COLUMNS[:_VERDICT_AT], row[:_VERDICT_AT], strict=True))
+    verdict = dict(zip(VERDICT_COLUMNS, row[_VERDICT_AT:], strict=True))
+    try:
+        verdict["kind"], verdict["outcome"] = Kind(verdict["kind"]), Outcome(verdict["outcome"])
+    except ValueError:
+        raise UnusableError("its event was changed and can't be read") from None
+    if verdict["face_match"] is not None:
+        verdict["face_match"] = bool(verdict["face_match"])
+    body = values.pop("body")
+    return StoredEvent(
+        verdict=Verdict(**verdict),
+        body=body or b"",
+        has_body=body is not None,
+        is_erased=values.pop("removed_parts") == RemovedParts.ERASED,
+        **values,
+    )

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 from peewee import SQL, Select, fn
 
 from premblyd.feature import added
-from premblyd.queue import hooks, recovery
-from premblyd.queue.end import may_end
+from premblyd.queue import hooks
+from premblyd.queue.arrivals import EVENT_COLUMNS
+from premblyd.queue.end import close_open_attempt, may_end, release
 from premblyd.queue.hooks import Turn
-from premblyd.queue.jobs import Claimable, Due
+from premblyd.queue.jobs import SMALL_BYTES, Claimable, Due
 from premblyd.queue.shares import Shares
-from premblyd.store.engine import Row, Statement, Transaction, param
+from premblyd.store.engine import Lookup, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
 
@@ -147,10 +148,11 @@ class Queued:
         return asked
 
     def event_rows(self, chosen: Sequence[Due]) -> dict[int, Row]:
-        """Return the events of what was chosen."""
-        found = recovery.by_delivery(row for rows in self._events for row in rows())
-        left = [each.id for each in chosen if each.id not in found]
-        return found | recovery.event_rows(self._transaction, left)
+        """Return the events of what was chosen, by the ids of the deliveries: EVENT_COLUMNS."""
+        found = {row[0]: row[1:] for rows in self._events for row in rows()}
+        if left := [each.id for each in chosen if each.id not in found]:
+            found |= {row[0]: row[1:] for row in self._transaction.look_up(_EVENTS, left)}
+        return found
 
     def _ask_for_first(self, names: Sequence[str]) -> dict[str, Callable[[], list[Row]]]:
         """Ask for what may run of these actions, all before any answer is read, as far as it is
@@ -229,10 +231,8 @@ class Queued:
         if not may_end(self._transaction, delivery):
             return Turn.UNKNOWN
         if delivery.state == State.RUNNING:
-            recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-        recovery.release(
-            self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION, delivery
-        )
+            close_open_attempt(self._transaction, delivery.id, self._now_ms)
+        release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION, delivery)
         return Turn.PASSED
 
     def _turn_of(self, delivery: Due) -> Turn:
@@ -340,13 +340,18 @@ _RUNS_ELSEWHERE = (Delivery.state == State.RUNNING) & fn.EXISTS(
         Host.worker == _WORKER, Host.worker != param("worker"), Host.ended_at_ms.is_null()
     )
 )
+# Not `attempt_count`: by hand somebody may set that back, and an index that refuses one attempt
+# would stop all hooks.
+_NEWEST_NUMBER = fn.COALESCE(
+    Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == Delivery.id), 0
+)
 _DUE = (
     Delivery.select(
         Delivery.due_at_ms,
         Delivery.id,
         Delivery.action,
         Delivery.state,
-        Delivery.attempt_count,
+        _NEWEST_NUMBER,
         Delivery.attempts_left,
         next(added("tables", "GROUP"), SQL("NULL")),
         # SQLite and PostgreSQL know a blob's length without reading it.
@@ -359,7 +364,16 @@ _DUE = (
     .limit(param("limit"))
 )
 DUE = Statement(_DUE, locks=True)
-_DUE_EVENTS = recovery.small_events_of(_DUE.select(Delivery.id))
+_EVENTS = Lookup(
+    Delivery.select(Delivery.id, *(getattr(Event, name) for name in EVENT_COLUMNS)).join(Event),
+    Delivery.id,
+)
+_DUE_EVENTS = Statement(
+    _EVENTS.query.where(
+        Delivery.id.in_(_DUE.select(Delivery.id)),
+        fn.COALESCE(fn.LENGTH(Event.body), 0) <= SMALL_BYTES,
+    )
+)
 DUE_BEHIND = Statement(
     _DUE.where(
         Delivery.due_at_ms >= param("after_ms"),

@@ -1,9 +1,14 @@
-"""When the daemon last could store webhooks, and its downtimes.
+"""When the daemon last could store webhooks, its downtimes, and the time that periods of retention
+count back from.
 
 The daemon writes each minute that it lives: its heartbeat. Where none came for more than an hour,
 webhooks may have been lost, as Prembly sends most events once: that time is kept as a downtime.
-With it the one of several hosts that does so for all has the trusted time go on
-(trusted.py).
+
+With it the one of several hosts that does so for all has the trusted time go on: by a wrong clock
+alone nothing is deleted. A number in the database, `trusted_ms`, follows the wall clock and never
+goes back. It advances at most twice as fast as time passes, by a clock that nobody sets. So a clock
+that is set forward by a year makes at most one extra day expire each day, and after a month without
+a daemon `trusted_ms` needs a month to catch up.
 """
 
 import functools
@@ -17,13 +22,10 @@ from pathlib import Path
 from premblyd.ground import loops, times
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import JUMP_MS, Clock, SharedClock
-from premblyd.queue import trusted
+from premblyd.ground.times import DAY_MS, JUMP_MS, Clock, SharedClock
 from premblyd.queue.queue import shift
-from premblyd.queue.trusted import MachineTime
-from premblyd.store import tables
 from premblyd.store.engine import Statement, Transaction, insert, param, update
-from premblyd.store.tables import Downtime
+from premblyd.store.tables import Downtime, Record
 from premblyd.store.writer import Step, Writer
 
 LEAST_MS = 3_600_000  # shorter gaps are restarts, for which Prembly's senders may still try again
@@ -32,6 +34,66 @@ AGAIN_S = 5.0  # after the database could not commit
 # The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
 MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_START_VARIABLE = "PREMBLYD_MACHINE_START"
+APART_MS = 2 * DAY_MS  # of clock and trusted time: somebody must say which of them is right
+BEHIND_MS = 5 * 60_000  # of a clock that does not lag, but is wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTime:
+    """A time by two clocks: that of the day, which people set, and that of the machine, which
+    begins at 0 with each of its starts and which nobody sets."""
+
+    at_ms: int
+    machine_start: str | None  # which start of the machine; None: not known
+    uptime_ms: int
+
+
+def elapsed_ms(last: MachineTime, now: MachineTime) -> int | None:
+    """Return how long it is from one to the other by the machine's clock; None: it has started
+    since, or that is not known."""
+    if last.machine_start is None or last.machine_start != now.machine_start:
+        return None
+    return now.uptime_ms - last.uptime_ms
+
+
+def advanced(last: MachineTime, now: MachineTime) -> MachineTime:
+    """Return the trusted time now. `last`: what it was, and when that was written."""
+    most_ms = last.at_ms + 2 * max(0, elapsed_ms(last, now) or 0)
+    return MachineTime(
+        at_ms=max(last.at_ms, min(now.at_ms, most_ms)),
+        machine_start=now.machine_start,
+        uptime_ms=now.uptime_ms,
+    )
+
+
+def is_apart(trusted_ms: int, wall_ms: int) -> bool:
+    """Return whether somebody must say which of the two is right."""
+    return abs(wall_ms - trusted_ms) > APART_MS
+
+
+def read_trusted(transaction: Transaction, wall_ms: int) -> int:
+    """Return the trusted time. Where no daemon has worked yet, that is the clock's."""
+    return transaction.number(_READ_TRUSTED) or wall_ms
+
+
+def counted_ms(transaction: Transaction, wall_ms: int) -> int:
+    """Return the time that periods count back from."""
+    return min(wall_ms, read_trusted(transaction, wall_ms))
+
+
+def write_trusted(transaction: Transaction, trusted: MachineTime) -> None:
+    """Have this be the trusted time."""
+    transaction.change(
+        _WRITE_TRUSTED,
+        trusted_ms=trusted.at_ms,
+        trusted_start=trusted.machine_start,
+        trusted_uptime_ms=trusted.uptime_ms,
+    )
+
+
+def is_behind(trusted_ms: int, received_at_ms: int) -> bool:
+    """Return whether the clock was behind when something came."""
+    return received_at_ms < trusted_ms - BEHIND_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +111,7 @@ def gap_between(last: MachineTime, now: MachineTime) -> Gap | None:
     day makes no downtime and hides none. Over a restart of the machine only the time of the day
     tells.
     """
-    length_ms = trusted.elapsed_ms(last, now)
+    length_ms = elapsed_ms(last, now)
     if length_ms is None:
         length_ms = now.at_ms - last.at_ms
     if length_ms <= LEAST_MS:
@@ -69,11 +131,10 @@ def beat(
         return None
     at_ms, machine_start, uptime_ms, trusted_ms, *written = row
     gap = None
-    # Else none of this version ran before, or somebody has put something else there by hand.
-    if isinstance(at_ms, int) and isinstance(uptime_ms, int | None):
-        last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
+    if at_ms is not None:
+        last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms)
         gap = gap_between(last, now)
-        lasted_ms = trusted.elapsed_ms(last, now)
+        lasted_ms = elapsed_ms(last, now)
         if is_first and lasted_ms is not None and now.at_ms < last.at_ms + lasted_ms - JUMP_MS:
             shift(transaction, now.at_ms - last.at_ms - lasted_ms, now.at_ms, now.at_ms)
     if gap is not None:
@@ -82,10 +143,10 @@ def beat(
         _KEEP, alive_at_ms=now.at_ms, machine_start=now.machine_start, uptime_ms=now.uptime_ms
     )
     if is_leader and trusted_ms is None:
-        trusted.write(transaction, now)
+        write_trusted(transaction, now)
     elif is_leader:
         before = MachineTime(at_ms=trusted_ms, machine_start=written[0], uptime_ms=written[1])
-        trusted.write(transaction, trusted.advanced(before, now))
+        write_trusted(transaction, advanced(before, now))
     return gap
 
 
@@ -95,16 +156,17 @@ def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms
     return transaction.change(_MEND, since_ms=since_ms, until_ms=until_ms, reconciled_at_ms=now_ms)
 
 
-_ROW = tables.Record
-_IS_LAST = _ROW.id == 1
+_IS_FIRST = Record.id == 1
 _LAST = Statement(
-    _ROW.select(
-        *(_ROW.alive_at_ms, _ROW.machine_start, _ROW.uptime_ms),
-        *(_ROW.trusted_ms, _ROW.trusted_start, _ROW.trusted_uptime_ms),
-    ).where(_IS_LAST),
+    Record.select(
+        *(Record.alive_at_ms, Record.machine_start, Record.uptime_ms),
+        *(Record.trusted_ms, Record.trusted_start, Record.trusted_uptime_ms),
+    ).where(_IS_FIRST),
     locks=True,
 )
-_KEEP = update(_ROW, "alive_at_ms", "machine_start", "uptime_ms", where=_IS_LAST)
+_KEEP = update(Record, "alive_at_ms", "machine_start", "uptime_ms", where=_IS_FIRST)
+_READ_TRUSTED = Statement(Record.select(Record.trusted_ms).where(_IS_FIRST))
+_WRITE_TRUSTED = update(Record, "trusted_ms", "trusted_start", "trusted_uptime_ms", where=_IS_FIRST)
 _INSERT = insert(Downtime, "from_ms", "until_ms")
 _MEND = update(
     Downtime,

@@ -1,36 +1,46 @@
-"""The queue of deliveries: claim, finish, and recover after a crash. claims.py chooses;
-recovery.py decides about deliveries that can't run.
+"""The queue of deliveries: claim, finish, and recover after a crash. due.py finds what is due;
+shares.py keeps each action's share.
 
 `due_at_ms` is the queue: the first try, the retry time or the end of a lease; NULL is out of it.
 Each claim has a random token, in its attempt: a report about a claim that was superseded, or lost
 by a failover, changes nothing. The attempt row is written at claim, so a crash leaves it open and
 it is closed as interrupted; a hook that kills the daemon spends its attempts and ends dead instead
 of looping.
-
-The database is open to other programs. A delivery whose row or event somebody changed so that its
-hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Mapping
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from premblyd.config.models import Action
 from premblyd.feature import added, installed
-from premblyd.queue import hooks, recovery
-from premblyd.queue.claims import Claims
-from premblyd.queue.due import IS_QUEUED, NEVER_MS
-from premblyd.queue.finishing import FINISH, Report, is_claimed_by
+from premblyd.queue import hooks
+from premblyd.queue.arrivals import UnusableError, usable_event
+from premblyd.queue.due import IS_QUEUED, NEVER_MS, Queued
+from premblyd.queue.end import (
+    FINISH,
+    UNSTARTED,
+    Report,
+    close_open_attempt,
+    interrupt,
+    is_claimed_by,
+    may_end,
+    release,
+)
 from premblyd.queue.hooks import runs_erased, withheld
-from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room
-from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
-from premblyd.store.engine import Statement, Transaction, param
+from premblyd.queue.jobs import Claimable, Claimed, Due, Ending, Job, Result, Room
+from premblyd.queue.shares import Rota, Shares
+from premblyd.store.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
 from premblyd.store.states import State
-from premblyd.store.tables import IS_HELD, Delivery, Host, Record
-from premblyd.store.writer import Step, Writer
+from premblyd.store.tables import IS_HELD, IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
+from premblyd.store.writer import Deferred, Step, Writer
 
 Done = TypeVar("Done")
+ERASED = "its person was erased"
+BODY_GONE = "the body of its event was deleted when its retention period expired"
 
 
 def claimable(action: Action, lease_ms: int, *, is_gated: bool) -> Claimable:
@@ -45,6 +55,141 @@ def claimable(action: Action, lease_ms: int, *, is_gated: bool) -> Claimable:
         gets_body=action.hook.gets_body,
         runs_erased=runs_erased(action),
     )
+
+
+class Claims:
+    """The claims of this process, the `worker`: what one of them leaves to the next."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._lock = f"claims {worker}"
+        self._looks, self._starts = Rota(), Rota()  # of the actions
+        self._bookmarks: dict[str, Due] = {}  # where claims go on, see Queued
+        self._waits_for_room: str | None = None  # the action that is first when there is room
+        self._looks_in_vain = 0  # at actions, since the last one that changed anything
+
+    def are_decided(self, transaction: Transaction) -> bool:
+        """Return whether no transaction works on a claim any more. None begins in this one."""
+        return transaction.try_lock(self._lock)
+
+    def claim(
+        self, transaction: Transaction, actions: Mapping[str, Claimable], room: Room, now_ms: int
+    ) -> Deferred[Claimed]:
+        """See `Queue.claim`."""
+        shares = Shares(actions, room)
+        lock = transaction.asking_lock(self._lock)
+        queue = Queued(
+            transaction, self._worker, actions, shares, room.running, now_ms, self._bookmarks
+        )
+        queue.find(self._looks.place)
+        self._looks.had_turn(queue.looked_at, actions)
+        if queue.due and not lock():
+            claimed = Claimed([], None, queue.passed, is_full=True)
+            return Deferred(lambda: claimed)
+        chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
+        self._waits_for_room = shares.waits_for_room
+        self._starts.had_turn((delivery.action for delivery in chosen), actions)
+        chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
+        rows = queue.event_rows(chosen)
+        tried = [
+            self._job(transaction, each, rows.get(each.id), actions[each.action], now_ms)
+            for each in chosen
+        ]
+        jobs = [job for job in tried if job is not None]
+        attempt_ids = self._start(transaction, jobs, actions, now_ms)
+        gated = [job.delivery_id for job in jobs if actions[job.action].is_gated]
+        resume = hooks.of(transaction).resume if gated else ()
+        resumed = [each(transaction, gated) for each in resume]
+        passed = queue.passed + len(tried) - len(jobs)
+        has_more = self._has_more(queue, has_changed=bool(jobs or passed))
+        next_due_ms = queue.asking_next_due()
+
+        def read() -> Claimed:
+            started: Iterable[Job] = [
+                replace(job, attempt_id=id_ or 0)
+                for job, id_ in zip(jobs, attempt_ids(), strict=True)
+            ]
+            for each in resumed:
+                started = each(started)
+            return Claimed(list(started), next_due_ms(), passed, has_more, bool(queue.full))
+
+        return Deferred(read)
+
+    def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
+        """Return whether there are actions with due deliveries that no claim has looked at since
+        the last one that changed anything."""
+        self._looks_in_vain = 0 if has_changed else self._looks_in_vain + len(queue.looked_at)
+        if len(queue.looked_at) < queue.action_count > self._looks_in_vain:
+            return True
+        self._looks_in_vain = 0
+        return False
+
+    def _job(
+        self,
+        transaction: Transaction,
+        delivery: Due,
+        row: Row | None,
+        action: Claimable,
+        now_ms: int,
+    ) -> Job | None:
+        """Return the job of a delivery that begins, which has no attempt yet; None when it has
+        ended instead. `row`: its event's."""
+        left = delivery.attempts_left
+        if delivery.state == State.RUNNING:
+            if not left and not may_end(transaction, delivery):
+                return None
+            if not interrupt(transaction, delivery.id, left, now_ms, delivery):
+                return None
+        why = None
+        try:
+            event = usable_event(row)
+        except UnusableError as error:
+            why, state = str(error), State.DEAD
+        else:
+            if event.is_erased and not action.runs_erased:
+                why, state = ERASED, State.CANCELLED
+            elif action.gets_body and not event.has_body and not event.is_erased:
+                why, state = BODY_GONE, State.DEAD
+        if why is not None:
+            if may_end(transaction, delivery):  # else the next claim ends it
+                release(transaction, delivery.id, state, now_ms, why, delivery)
+            return None
+        begins = hooks.of(transaction).begin if action.takes_turns else ()
+        keys = [begin(transaction, delivery) for begin in begins]
+        return Job(
+            delivery_id=delivery.id,
+            attempt_id=0,
+            attempt=delivery.attempt_count + 1,
+            attempts_left=left - 1,
+            claim_token=secrets.token_hex(8),
+            started_at_ms=now_ms,
+            due_at_ms=delivery.due_at_ms,
+            action=delivery.action,
+            worker=self._worker,
+            event=event,
+            group=delivery.group,
+            idempotency_key=keys[0] if keys else None,
+        )
+
+    def _start(
+        self,
+        transaction: Transaction,
+        jobs: Sequence[Job],
+        actions: Mapping[str, Claimable],
+        now_ms: int,
+    ) -> Callable[[], list[int | None]]:
+        """Write down that these start; return what reads the numbers of their attempts."""
+        opened: list[Row] = []
+        changed: list[Row] = []
+        for job in jobs:
+            id_, number, action = job.delivery_id, job.attempt, actions[job.action]
+            opened.append((id_, number, self._worker, action.digest, now_ms, job.claim_token))
+            # One with gates spends it when they let it pass.
+            left = job.attempts_left + action.is_gated
+            changed.append((id_, now_ms + action.lease_ms, number, left))
+        attempt_ids = transaction.inserting_many(_OPEN_ATTEMPTS, opened)
+        transaction.changing_many(_START_DELIVERIES, changed)
+        return attempt_ids
 
 
 class Queue:
@@ -68,7 +213,7 @@ class Queue:
                 return False
             for delivery_id, _, _ in transaction.rows(RUNNING_OF, worker=self._worker):
                 if delivery_id not in running:
-                    recovery.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
+                    close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
                     transaction.write(_REFUND_ATTEMPT, id=delivery_id)
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
             return True
@@ -167,6 +312,14 @@ def _holds() -> Statement:
     return Statement(Delivery.select(Delivery.id, withheld(Delivery.event)).where(_IS_CLAIMED))
 
 
+# Of a worker, by the attempts that it has open.
+_RUNNING_OF = (
+    Delivery.select(Delivery.id, Delivery.attempts_left, Attempt.claim_token)
+    .join(Attempt, on=IS_LAST_ATTEMPT)
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
+)
+RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
+FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
@@ -191,4 +344,17 @@ _SHIFT = Statement(
         (Delivery.created_at_ms < param("before_ms"))
         | (Delivery.created_at_ms > param("after_ms")),
     )
+)
+_OPEN_ATTEMPTS = BulkInsert(
+    Attempt, "delivery_id", "number", "worker", "action_digest", "started_at_ms", "claim_token"
+)
+_START_DELIVERIES = BulkUpdate(
+    lambda given: Delivery.update(
+        state=State.RUNNING,
+        due_at_ms=given.c.due_at_ms,
+        attempt_count=given.c.attempt_count,
+        attempts_left=given.c.attempts_left,
+    ).where(Delivery.id == given.c.id),
+    Delivery.id,
+    {"id": int, "due_at_ms": int, "attempt_count": int, "attempts_left": int},
 )

@@ -1,28 +1,47 @@
-"""The daemons that work on a database: each has a row in `host`, from its start to its end.
-
-Who is lost is decided by those who watch (premblyd/hosts/); here it is written down, together with
-what becomes of what the lost one was running.
+"""The daemons that work on a database: each has a row in `host`, from its start to its end
+(`Hosts`); and what a daemon knows of others, where there are none (`Member`). Of several hosts,
+those who watch decide who is lost; here it is written down, together with what becomes of what the
+lost one ran.
 """
 
 import asyncio
+import os
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self
 
 from peewee import fn
 
-from premblyd.ground.errors import MoveAtWorkError, OtherRecordError, PremblydError
-from premblyd.queue import recovery
-from premblyd.queue.end import lock
-from premblyd.queue.identity import Identity, Predecessor
+from premblyd import __version__
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.ground.times import Clock, boot_s
+from premblyd.queue.end import interrupt, lock
+from premblyd.queue.jobs import Job
+from premblyd.queue.queue import FREE_RUNNING_OF, RUNNING_OF, Queue
 from premblyd.store.engine import Statement, Transaction, insert, param, update
-from premblyd.store.schema import LOCK, MOVE
 from premblyd.store.states import LOST, STOPPED, State
-from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.store.writer import Step, Writer
 
-Done = TypeVar("Done")
+SURE_S = 1.0  # after it was claimed, or that proved: meanwhile its person may have been erased
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The identity of a daemon's process. `worker`: its name in `attempt`."""
+
+    worker: str
+    name: str
+    pid: int
+    version: str = __version__
+
+    @classmethod
+    def of_this_process(cls, name: str) -> Self:
+        """Return this process's identity, new with each call: a name that no other has ever had."""
+        pid = os.getpid()
+        return cls(worker=f"{name}:{pid}:{uuid.uuid4().hex[:8]}", name=name, pid=pid)
 
 
 class Sighting(NamedTuple):
@@ -76,36 +95,17 @@ class Hosts:
             )
         )
 
-    def predecessors(self) -> "asyncio.Future[list[Predecessor]]":
-        """Return who has not ended of this daemon's place."""
+    def join(self, now_ms: int) -> "asyncio.Future[list[int]]":
+        """Add this daemon, and take over from those that have ended. Return which deliveries that
+        makes due."""
 
-        def operation(transaction: Transaction) -> list[Predecessor]:
-            rows = transaction.rows(_OF_PLACE, place=self._identity.place)
-            return [Predecessor(*row) for row in rows]
-
-        return self._writer.call(operation)
-
-    async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
-        """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
-        Return which deliveries that makes due. Raise MoveAtWorkError when the database is being
-        moved."""
-
-        def operation(transaction: Transaction) -> list[int] | PremblydError:
-            if (unfit := _unfit(transaction)) is not None:
-                return unfit
-            for worker in dead:
-                transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
+        def operation(transaction: Transaction) -> list[int]:
             self._join(transaction, now_ms)
             return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
 
-        return _of_fit(await self._writer.call(operation, names=[LOCK]))
+        return self._writer.call(operation)
 
-    async def require_fit(self) -> None:
-        """Raise as `join` does when this daemon, whose row still counts, can't work here any more:
-        nobody looked for it, as it had not been seen for long."""
-        _of_fit(await self._writer.call(_unfit, names=[LOCK]))
-
-    async def join_alone(self, now_ms: int) -> list[int]:
+    def join_alone(self, now_ms: int) -> "asyncio.Future[list[int]]":
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
         waited for. Return which deliveries are due because the last daemon died."""
 
@@ -115,7 +115,7 @@ class Hosts:
             self._join(transaction, now_ms)
             return _interrupt(transaction, transaction.rows(_ALL_RUNNING), now_ms)
 
-        return await self._writer.call(operation)
+        return self._writer.call(operation)
 
     def _join(self, transaction: Transaction, now_ms: int) -> None:
         transaction.insert(
@@ -145,20 +145,18 @@ class Hosts:
 
         return self._writer.call(operation)
 
-    async def revive(self, now_ms: int) -> set[str]:
+    def revive(self, now_ms: int) -> "asyncio.Future[set[str]]":
         """Let this daemon live again, which the others took for lost. Return the tokens of the
         claims that are still its own. Its row may be gone too: a standby took over that did not
-        have it. Raise MoveAtWorkError when the database is being moved."""
+        have it."""
 
-        def operation(transaction: Transaction) -> set[str] | PremblydError:
-            if (unfit := _unfit(transaction)) is not None:
-                return unfit
+        def operation(transaction: Transaction) -> set[str]:
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
-            rows = transaction.rows(recovery.RUNNING_OF, worker=self._worker)
+            rows = transaction.rows(RUNNING_OF, worker=self._worker)
             return {token for _, _, token in rows}
 
-        return _of_fit(await self._writer.call(operation, names=[LOCK]))
+        return self._writer.call(operation)
 
     def ended(self, workers: Collection[str]) -> "asyncio.Future[set[str]]":
         """Return those of `workers` that have worked on this database and have ended."""
@@ -174,26 +172,10 @@ class Hosts:
 
         def operation(transaction: Transaction) -> list[int]:
             transaction.change(_END, worker=self._worker, ended_at_ms=now_ms, ended=STOPPED)
-            rows = transaction.rows(recovery.FREE_RUNNING_OF, worker=self._worker)
+            rows = transaction.rows(FREE_RUNNING_OF, worker=self._worker)
             return _interrupt(transaction, rows, now_ms)
 
         return self._writer.call(operation, Step.LIFE)
-
-
-def _unfit(transaction: Transaction) -> PremblydError | None:
-    """Return why no daemon can work on the database; None: it can. Who makes the schema has its
-    lock, and so has who becomes a daemon. Who moves the database takes another under that one, and
-    then looks for daemons."""
-    if not transaction.try_lock(MOVE):
-        return MoveAtWorkError("the database")
-    [key] = transaction.row(_DIGEST_KEY) or [None]
-    return None if key == transaction.digest_key else OtherRecordError()
-
-
-def _of_fit(done: Done | PremblydError) -> Done:
-    if isinstance(done, PremblydError):
-        raise done
-    return done
 
 
 def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: int) -> list[int]:
@@ -201,19 +183,80 @@ def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: 
     if ends := [delivery_id for delivery_id, attempts_left, *_ in rows if not attempts_left]:
         lock(transaction, ends)
     for delivery_id, attempts_left, *_ in rows:
-        recovery.interrupt(transaction, delivery_id, attempts_left, now_ms)
+        interrupt(transaction, delivery_id, attempts_left, now_ms)
     return [row[0] for row in rows]
 
 
-_DIGEST_KEY = Statement(Record.select(Record.digest_key))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboutHost:
+    """What the configuration says of this host. `lost_after_ms`: after so long of silence others
+    count it as lost."""
+
+    name: str | None = None
+    lost_after_ms: int = 0
+
+
+class OwnClaim:
+    """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim. No other
+    daemon can have taken it over."""
+
+    def __init__(self, queue: Queue, job: Job, claimed_at_s: float) -> None:
+        self._queue = queue
+        self._job = job
+        self._sure_since_s = claimed_at_s
+
+    def is_sure(self) -> bool:
+        return boot_s() - self._sure_since_s < SURE_S
+
+    async def prove(self) -> bool:
+        asked_at_s = boot_s()
+        if not await self._queue.prove(self._job):
+            return False
+        self._sure_since_s = asked_at_s
+        return True
+
+
+class Member:
+    """A daemon's part among those on its database: `join`, `run` as a loop, `leave` whatever has
+    happened. This one is alone: what the last daemon left, the next one takes over."""
+
+    is_leader = True  # whether it is the one that does what is to be done once
+
+    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
+        self._hosts = hosts
+        self._queue = queue
+        self._clock = clock
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Have the actions of these names from now on."""
+
+    def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
+        """Return the claim of `job`, which was asked for then (boot_s)."""
+        return OwnClaim(self._queue, job, claimed_at_s)
+
+    async def join(self) -> list[int]:
+        """Begin. Return which deliveries are due because their daemon is dead: this daemon's own
+        predecessor, say. Raise StoreUnavailableError when the database can't."""
+        return await self._hosts.join_alone(self._clock.now_ms())
+
+    async def run(self) -> None:
+        """Know what the others do, until the daemon ends."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """Keep that this daemon has stopped: what could not be finished here is due at once."""
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+        except StoreUnavailableError:  # the writer has logged it; who takes over knows
+            return
+
+    def announce(self) -> None:
+        """Tell the other hosts that deliveries are due, soon."""
+
+
 _IS_ALIVE = Host.ended.is_null()
 _OF_IDENTITY = [field.name for field in fields(Identity)]
 _JOIN = insert(Host, *_OF_IDENTITY, *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms"))
-_OF_PLACE = Statement(
-    Host.select(Host.worker, Host.pid, Host.process_start).where(
-        Host.place == param("place"), _IS_ALIVE
-    )
-)
 _KNOW = update(Host, "actions", where=Host.worker == param("worker"))
 _END = update(Host, "ended_at_ms", "ended", where=(Host.worker == param("worker")) & _IS_ALIVE)
 _END_ALL = Statement(Host.update(ended_at_ms=param("ended_at_ms"), ended=LOST).where(_IS_ALIVE))

@@ -13,8 +13,8 @@ from premblyd.feature import added
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import hooks
+from premblyd.queue.arrivals import EVENT_COLUMNS, usable_event
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.recovery import EVENT_COLUMNS, usable_event
 from premblyd.record import queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.listing import Veto

@@ -94,7 +94,6 @@ class Dispatcher:
         self._jump_ms = 0  # how far the clock was set, as long as due times are not moved by it
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
-        self.looked_at_s = float("-inf")  # at the queue, as `boot_s` counts
 
     @property
     def running(self) -> int:
@@ -146,7 +145,6 @@ class Dispatcher:
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
             self._others_wait = True  # perhaps
-            self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
         end_count = self._end_count
         claimed = await self._claim(now_ms)
@@ -170,7 +168,6 @@ class Dispatcher:
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
             claimed = await self._queue.claim(actions.claimable, room, now_ms)
-            self.looked_at_s = boot_s()
             for job in claimed.jobs:
                 self._begin(actions, job, asked_at_s)
             self._claim_failed = False
@@ -331,15 +328,8 @@ def ending_of(
 def _wait_ms(policy: Retry, attempts_left: int, result: Result, rng: random.Random) -> int:
     """Return how long a failed hook waits: with full jitter between half and the whole of the
     delay, so that what failed together does not come back together. `Retry-After` lengthens it."""
-    whole = _delay_ms(policy, policy.attempts - attempts_left)
+    failures = max(1, policy.attempts - attempts_left)
+    grown = policy.first_delay_ms * policy.factor ** min(failures - 1, 100)  # no more fits a float
+    whole = min(grown, policy.max_delay_ms)
     asked = min(result.retry_after_s * 1000, MAX_RETRY_AFTER_MS)
     return round(max(rng.uniform(whole / 2, whole), asked))
-
-
-def _delay_ms(policy: Retry, failures: int) -> float:
-    """Return `first_delay * factor^(failures-1)`, capped by `max_delay`."""
-    try:
-        grown = policy.first_delay_ms * policy.factor ** max(0, failures - 1)
-    except OverflowError:
-        return policy.max_delay_ms if policy.first_delay_ms else 0
-    return min(grown, policy.max_delay_ms)

@@ -24,9 +24,9 @@ from premblyd.ground.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation, Preview, masked
+from premblyd.run.invocation import Invocation, masked
 from premblyd.run.process import Children
-from premblyd.run.starting import LapsedError, Patience, Permit, require_descriptor
+from premblyd.run.starting import LapsedError, Patience, Permit
 from premblyd.store.states import AttemptOutcome
 
 PREVIEW_BYTES = 2000
@@ -162,7 +162,6 @@ class HttpRunner:
         return await self._patience.run(permit, lambda: self._send(hook, request, permit))
 
     async def _send(self, hook: HttpHook, request: Request, permit: Permit) -> Result:
-        require_descriptor()
         ca_file = str(hook.ca_file) if hook.ca_file else None
         permit.require()
         task = asyncio.ensure_future(
@@ -180,8 +179,6 @@ class HttpRunner:
                 response = await task
             if response.unsent:
                 raise LapsedError
-            if response.status == 0 and not response.timed_out:
-                require_descriptor()  # without one every host seems unreachable
             return _result(response)
         except asyncio.CancelledError:
             if not self._interrupted and not permit.is_revoked:
@@ -201,7 +198,7 @@ class HttpRunner:
         return await asyncio.get_running_loop().run_in_executor(self._aside, make)
 
     @staticmethod
-    def preview(hook: HttpHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+    def preview(hook: HttpHook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
         """Return the exact request, with secrets masked, or why it can't be made."""
         shown = masked(hook)
         if hook.sign_with:
@@ -209,23 +206,17 @@ class HttpRunner:
         try:
             request = make_request(shown, invocation, masked(endpoint), time.time())
         except BodyError as error:
-            return Preview(facts={"error": str(error)}, lines=[f"would fail: {error}"])
+            return {"error": str(error)}
         private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
         headers = {
             name: MASK if name.lower() in private else value for name, value in request.headers
         }
-        body = request.body[:PREVIEW_BYTES].decode("utf-8", "replace")
-        url = _without_login(request.url)
-        size = len(request.body)
-        return Preview(
-            facts={"url": url, "headers": headers, "body_bytes": size, "body": body},
-            lines=[
-                f"POST {url}",
-                *(f"{name}: {value}" for name, value in headers.items()),
-                f"body, {size} bytes:",
-                *(f"  {line}" for line in body.splitlines()),
-            ],
-        )
+        return {
+            "url": re.sub(r"//[^/]*@", f"//{MASK}@", request.url),  # without its login
+            "headers": headers,
+            "body_bytes": len(request.body),
+            "body": request.body[:PREVIEW_BYTES].decode("utf-8", "replace"),
+        }
 
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""
@@ -237,10 +228,6 @@ class HttpRunner:
     def close(self) -> None:
         self._client.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
-
-
-def _without_login(url: str) -> str:
-    return re.sub(r"//[^/]*@", f"//{MASK}@", url)
 
 
 def _result(response: Response) -> Result:

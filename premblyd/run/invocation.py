@@ -1,5 +1,4 @@
-"""What a hook is run with, for a delivery, an alert, `try` or `explain`; and how that is shown
-without running it (`Preview`)."""
+"""What a hook is run with, for a delivery, an alert, `try` or `explain`."""
 
 import json
 from collections.abc import Mapping
@@ -108,15 +107,6 @@ def of_webhook(
         is_erased=is_erased,
         permit=permit,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """What a hook would do, for `explain`: as `facts` for programs and as `lines` for people. No
-    secret's value is in it."""
-
-    facts: dict[str, Any]
-    lines: list[str]
 
 
 def masked(model: M) -> M:

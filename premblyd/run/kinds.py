@@ -9,7 +9,7 @@ from premblyd.config.models import Config, Endpoint
 from premblyd.feature import added
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
-from premblyd.run.invocation import Invocation, Preview
+from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
 
@@ -38,7 +38,7 @@ class Runner(Protocol[H_contra]):
         """Give back what the runner holds. Nothing runs any more."""
 
     @staticmethod
-    def preview(hook: H_contra, invocation: Invocation, endpoint: Endpoint) -> Preview:
+    def preview(hook: H_contra, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
         """Return what `run` would do, with secrets masked. They need not have been looked up."""
 
 
@@ -86,6 +86,6 @@ class Runners:
             runner.close()
 
 
-def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
     """Return what running the hook would do, with secrets masked."""
     return RUNNERS[type(hook)].preview(hook, invocation, endpoint)

@@ -131,13 +131,6 @@ MAX_WAIT_S = 3600.0  # poll(2) takes at most 24 days, as milliseconds in 32 bits
 MAX_OUTPUT_BYTES = 64 << 10
 FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
-MARK = (
-    "PREMBLY_WORKER",
-    "PREMBLY_EVENT_KEY",
-    "PREMBLY_DELIVERY",
-    "PREMBLY_ATTEMPT",
-    "PREMBLY_PROCESS",
-)
 
 
 class Mark(NamedTuple):
@@ -149,6 +142,9 @@ class Mark(NamedTuple):
     delivery: str = ""
     attempt: str = ""
     process: str = ""  # a worker process is of no delivery
+
+
+MARK = tuple(f"PREMBLY_{name.upper()}" for name in Mark._fields)
 
 
 def mark_of(environment: Mapping[str, str]) -> Mark | None:

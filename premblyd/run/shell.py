@@ -5,16 +5,15 @@ import asyncio
 import errno
 import os
 import queue
-import shlex
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from premblyd.config.hooks import DEFAULT_PATH, CommandHook, ProcessHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation, Preview, masked
+from premblyd.run.invocation import Invocation, masked
 from premblyd.run.process import Children, Process, mark_of
 from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
 from premblyd.store.states import AttemptOutcome
@@ -86,19 +85,13 @@ class ShellRunner:
     @staticmethod
     def preview(
         hook: ShellHook | CommandHook, invocation: Invocation, endpoint: Endpoint
-    ) -> Preview:
+    ) -> dict[str, Any]:
         """Return the exact command and environment, with secrets masked."""
-        command = command_line(hook)
-        variables = environment(masked(hook), invocation.environment, os.environ)
-        size = len(invocation.body)
-        return Preview(
-            facts={"command": command, "environment": variables, "stdin_bytes": size},
-            lines=[
-                shlex.join(command),
-                *(f"{name}={value}" for name, value in variables.items()),
-                f"standard input: the body, {size} bytes",
-            ],
-        )
+        return {
+            "command": command_line(hook),
+            "environment": environment(masked(hook), invocation.environment, os.environ),
+            "stdin_bytes": len(invocation.body),
+        }
 
     def _run(
         self,
@@ -129,17 +122,13 @@ class ShellRunner:
 def not_started(error: OSError | MemoryError) -> Result:
     """Return how a run ends whose process could not be started. Raise LackError when that is
     because the machine lacks something."""
-    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
-        return _failed("the command was not found or is not executable", final=True)
     if what := what_is_lacking(error):
         raise LackError(what) from None
-    number = error.errno if isinstance(error, OSError) else 0
-    reason = os.strerror(number or 0)
-    return _failed(f"the command did not start: {reason}", final=number in _LASTING)
-
-
-def _failed(error: str, *, final: bool) -> Result:
-    return Result(outcome=AttemptOutcome.FAILED, error=error, final=final)
+    number = getattr(error, "errno", None) or 0
+    reason, final = f"the command did not start: {os.strerror(number)}", number in _LASTING
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
+        reason, final = "the command was not found or is not executable", True
+    return Result(outcome=AttemptOutcome.FAILED, error=reason, final=final)
 
 
 class Threads:

@@ -10,7 +10,6 @@ attempt.
 import asyncio
 import contextlib
 import errno
-import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
@@ -139,15 +138,6 @@ def what_is_lacking(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "memory"
     return _LACKED.get(error.errno or 0) if isinstance(error, OSError) else None
-
-
-def require_descriptor() -> None:
-    """Raise LackError when no file can be opened now: a library's own error would not tell that."""
-    try:
-        os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        if what := what_is_lacking(error):
-            raise LackError(what) from None
 
 
 class Patience:

@@ -298,15 +298,6 @@ class Transaction(ABC):
         """Return the ids of `rows`, which were inserted just now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTransaction:
-    """A transaction that somebody has open. `program`: what its connection calls itself."""
-
-    pid: int
-    program: str
-    open_for_ms: int
-
-
 class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
@@ -330,12 +321,6 @@ class Database(peewee.Database, ABC):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         """Run `work`, which only reads, in a transaction: also on a connection that only reads.
         Raise StoreUnreadableError when it can't be read."""
-
-    def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
-        """Return the oldest transaction of somebody else that has been open for so long, and keeps
-        the database from cleaning up what has ended meanwhile; None: there is none, or it can't be
-        told."""
-        return None
 
     def clock(self) -> Clock:
         """Return the clock of the daemons: this machine's, or one that follows the server's."""
@@ -378,9 +363,8 @@ class Engine(Protocol):
     digest_key: bytes  # of the record
     refusals: tuple[type[Exception], ...]  # what it raises for a value that breaks a rule
 
-    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
-        """Run `work`, and commit what it did to the disk before returning. Without `is_patient`,
-        wait for no lock of another for long.
+    def transact(self, work: Callable[[Transaction], None]) -> None:
+        """Run `work`, and commit what it did to the disk before returning.
 
         Raise StoreUnavailableError when the database can't; then nothing was kept. (Of this
         TableUnavailableError, where other work may be kept.) What else is raised is the fault of

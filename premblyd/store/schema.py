@@ -24,8 +24,7 @@ from premblyd.store.tables import VIEWS
 # The core's first: those of features refer to them.
 TABLES: tuple[Any, ...] = (*tables.TABLES, *added("tables", "TABLES"))
 NUMBER = 1
-LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on it, unchanged
-MOVE = "move"  # a lock's name: `premblyd record move` has it as long as it is at work
+LOCK = "schema"  # a lock's name: who has it finds the schema unchanged
 RECORD = "record"  # its row says which schema this is
 PARTS = "schema_part"
 KEY_BYTES = 32

@@ -16,7 +16,6 @@ from premblyd.store.columns import PLAIN, Id, Kept
 class _Described(Model):
     kept: ClassVar[Kept]  # its rows, and what its columns say nothing else of
     is_moved: ClassVar[bool] = True  # False: who made its rows makes them anew after a move
-    is_record: ClassVar[bool] = True  # False: daemons make its rows although no webhook ever came
     # What a row has while its event must stay whole, and once that is erased; with the time in
     # `finished_at_ms`, if it had not ended.
     waiting: ClassVar[Mapping[str, Any]] = {}

@@ -192,7 +192,6 @@ class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
     kept = Kept.PERMANENT
-    is_record = False
     from_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN)
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
@@ -202,7 +201,6 @@ class Record(Table):
     """One row: what holds of the whole record."""
 
     kept = Kept.PERMANENT
-    is_record = False
     schema_number = Number(PLAIN)
     schema_digest = Text(PLAIN)  # of the core's part, see schema.py
     record_id = Text(PLAIN)  # tells its copies and its erasures from those of other records
@@ -224,23 +222,17 @@ class SchemaPart(Table):
 
     kept = Kept.PERMANENT
     is_moved = False
-    is_record = False
     feature = Text(PLAIN, unique=True)
     digest = Text(PLAIN)  # see schema.py
 
 
 class Host(Table):
-    """A daemon that works on this database, or has. `place`: which start of which machine, and
-    which of its name spaces, its `pid` is of; `process_start` tells it from a later process of that
-    number."""
+    """A daemon that works on this database, or has."""
 
     kept = Kept.PERMANENT
-    is_record = False
     worker = Text(PLAIN, unique=True)  # its name in `attempt`
     name = Text(PLAIN)
-    place = Text(PLAIN, null=True)  # where its pid counts
     pid = Number(PLAIN)
-    process_start = Number(PLAIN, null=True)  # in ticks since the machine's start
     version = Text(PLAIN)
     actions = Text(PLAIN, constraints=[SQL("DEFAULT ''")])  # in its configuration, a line each
     started_at_ms = Moment(PLAIN)

@@ -1,7 +1,6 @@
 """The one thread that writes: it commits everything that waits as one transaction.
 
-The loop never waits for a disk, and one fsync serves every request that came meanwhile. Steps that
-fail while others work get transactions of their own: see failing.py.
+The loop never waits for a disk, and one fsync serves every request that came meanwhile.
 """
 
 import asyncio
@@ -22,7 +21,6 @@ from premblyd.ground.errors import (
 )
 from premblyd.ground.telemetry import tell
 from premblyd.store.engine import Engine, Transaction
-from premblyd.store.failing import FailingSteps
 
 MAX_BATCH = 500
 MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts
@@ -82,7 +80,6 @@ class Writer:
     def __init__(self, engine: Engine) -> None:
         self._error: str | None = None  # of the last commit
         self._told: str | None = None
-        self._failing = FailingSteps()
         self._last_reason: str | None = None
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
@@ -180,14 +177,9 @@ class Writer:
 
     def _take(self) -> list[_Waiting]:
         """Return what the next transaction takes of what is gathered, and is not any more."""
-        may_go, later = self._gathered, []
-        if self._failing:
-            steps = self._failing.choose(dict.fromkeys(map(_step_of, self._gathered)))
-            may_go = [waiting for waiting in self._gathered if _step_of(waiting) in steps]
-            later = [waiting for waiting in self._gathered if _step_of(waiting) not in steps]
-        count = _batch_size(may_go)
-        self._gathered = may_go[count:] + later
-        return may_go[:count]
+        count = _batch_size(self._gathered)
+        batch, self._gathered = self._gathered[:count], self._gathered[count:]
+        return batch
 
     def _committed(self, batch: list[_Waiting]) -> None:
         self._committing = False
@@ -234,15 +226,20 @@ class Writer:
         except Exception as error:  # noqa: BLE001
             tell("store.operation_failed", cause=error)
 
-    def _commit(self, batch: list[_Waiting]) -> None:
-        """Commit `batch` as one transaction, or each item alone when an operation raises."""
+    def _commit(self, batch: list[_Waiting], *, is_rest: bool = False) -> None:
+        """Commit `batch` as one transaction, or each item alone when an operation raises.
+        `is_rest`: what webhooks do not need has failed just now, so all is not well."""
         began = time.perf_counter()
         try:
             self._transact(batch)
         except StoreUnavailableError as error:
             others = [each for each in batch if _step_of(each) not in _VITAL]
             if others and isinstance(error, TableUnavailableError):
-                self._commit_arrivals(batch, others, error)
+                self._error = error.reason
+                self._tell()
+                _fail(others, error)
+                if vital := [each for each in batch if each.error is None]:
+                    self._commit(vital, is_rest=True)  # they may not need it
             else:
                 self._report(error.reason)
                 _fail(batch, error)
@@ -263,8 +260,9 @@ class Writer:
                 if isinstance(waiting.result, Deferred):
                     waiting.result = waiting.result.read()
             tell("transaction.committed", is_logged=False, duration_s=time.perf_counter() - began)
-            self._failing.forget()
-            self._report(None, is_webhook=any(_step_of(each) is Step.ARRIVALS for each in batch))
+            if not is_rest:
+                is_webhook = any(_step_of(each) is Step.ARRIVALS for each in batch)
+                self._report(None, is_webhook=is_webhook)
 
     def _transact(self, batch: list[_Waiting]) -> None:
         def work(transaction: Transaction) -> None:
@@ -272,29 +270,12 @@ class Writer:
             _run_operations(batch, transaction)
             self._has_run.set()
 
-        if self._failing and any(_step_of(waiting) in self._failing for waiting in batch):
-            return self._engine.transact(work, is_patient=False)
-        try:
-            return self._engine.transact(work)
-        except TableUnavailableError:
-            if any(_step_of(waiting) not in _VITAL for waiting in batch):
-                raise
-        return self._engine.transact(work)  # webhooks alone wait a little longer
-
-    def _commit_arrivals(
-        self, batch: list[_Waiting], others: list[_Waiting], error: TableUnavailableError
-    ) -> None:
-        """Commit the webhooks of a batch that failed because of what they may not need."""
-        self._failing.failed(map(_step_of, others), error.reason)
-        _fail(others, error)
-        self._tell()
-        if arrivals := [waiting for waiting in batch if waiting.error is None]:
-            self._commit(arrivals)
+        self._engine.transact(work)
 
     @property
     def last_error(self) -> str | None:
-        """Why the last commit failed, or those of some kind do; None: all is well."""
-        return self._error or self._failing.reason
+        """Why the last commit failed; None: all is well."""
+        return self._error
 
     def recent_error(self) -> str | None:
         """Return why a commit failed within RECENT_S, or the last one; None: none did. On a full

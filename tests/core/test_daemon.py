@@ -21,8 +21,7 @@ from premblyd.daemon import Daemon
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.loops import Loops
-from premblyd.queue.identity import of_this_process
-from premblyd.queue.register import Hosts
+from premblyd.queue.register import Hosts, Identity
 from premblyd.receive import exchange
 from premblyd.receive.listening import listen_at
 from premblyd.run.http import HttpRunner
@@ -149,8 +148,8 @@ def test_a_stop_that_is_cut_short_interrupts_hooks_before_it_waits_for_them(
 def test_what_a_daemon_ran_whose_row_is_gone_runs_again_by_the_next(store: Store) -> None:
     store.add("crm")
     assert claim(store, crm=1).jobs
-    following = Hosts(store.writer, of_this_process("next"))
-    assert store.wait(following.join((), NOW_MS)) == [1]
+    following = Hosts(store.writer, Identity.of_this_process("next"))
+    assert store.wait(following.join(NOW_MS)) == [1]
     assert store.rows("SELECT state FROM delivery") == [("pending",)]
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.queue import recovery
 from premblyd.queue.digests import Digests
+from premblyd.queue.end import CRASHED, UNSTARTED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.store.columns import PLAIN, Column, Kept, columns
 from premblyd.store.tables import Attempt, Delivery, Event
 from tests.support.database import Connection, reading
@@ -24,7 +25,7 @@ OF_EVENTS = {
 }
 # What is noted of an event after it was emptied, in premblyd's own words.
 ERRORS = ("last_error", "error")
-OWN_WORDS = (recovery.ERASED, recovery.CRASHED, recovery.UNSTARTED, recovery.BODY_GONE)
+OWN_WORDS = (ERASED, CRASHED, UNSTARTED, BODY_GONE)
 BROKEN = {
     "events with an erasure that is not there": "SELECT count(*) FROM event"
     " FULL JOIN erased_event ON event_id = event.id WHERE event.id IS NULL"

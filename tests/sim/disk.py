@@ -91,7 +91,7 @@ class Engine:
         self._disk = disk
         self.digest_key, self.refusals = real.digest_key, real.refusals
 
-    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+    def transact(self, work: Callable[[Transaction], None]) -> None:
         fate = self._disk.fate()
 
         def do(transaction: Transaction) -> None:
@@ -105,7 +105,7 @@ class Engine:
 
         if fate is Fate.LOCKED:
             raise StoreUnavailableError("database is locked")
-        self._real.transact(do, is_patient=is_patient)
+        self._real.transact(do)
         self._disk.committed()
         if fate is Fate.CRASH_AFTER:
             raise Crash

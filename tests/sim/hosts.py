@@ -17,10 +17,9 @@ from greenlet import GreenletExit
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
-from premblyd.features.postgresql import engine, membership, opening, schema, transaction
+from premblyd.features.postgresql import membership, opening, schema, transaction
 from premblyd.features.postgresql.transaction import Pieces
 from premblyd.ground.errors import PremblydError
-from premblyd.queue import identity
 from premblyd.receive.server import Receiver
 from tests.sim import server
 from tests.sim.disk import FAILURES, Disk, Fate
@@ -291,12 +290,9 @@ class HostsSimulation(Simulation):
         with contextlib.ExitStack() as patched:
             patched.enter_context(super()._instead_of_the_machine())
             for place, name, value in (
-                (engine, "SHORT_LOCK_WAIT", "20ms"),
                 (transaction, "take_part", self._take_part),
                 (Pieces, "send", own_send),
-                (identity, "is_dead", lambda _: True),  # one of this place, whose successor asks
                 (os, "getpid", lambda: 4711),
-                (identity, "process_start", lambda _: 1),
                 (opening, "NOW_MS", _Now(self)),
                 (membership, "ORPHANS_EVERY_S", ORPHANS_EVERY_S),
                 *((module, "bounded", _unbounded) for module in (opening, schema)),

@@ -15,7 +15,7 @@ from premblyd.features.asking.settings import CONFIRM, PENDING
 from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.turns.settings import ONCE, ORDER, then_of
 from premblyd.prembly.payload import plain_id, same_id
-from premblyd.queue.recovery import CRASHED
+from premblyd.queue.end import CRASHED
 from tests.sim.hooks import Run
 from tests.sim.virtual import Time
 from tests.sim.world import FINAL, Given, Person, Post

@@ -76,13 +76,13 @@ class Engine(PostgresqlEngine):
         self._fate = Fate.WELL
         self.is_given_up = False
 
-    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+    def transact(self, work: Callable[[Transaction], None]) -> None:
         waited_s = 0.0
         while True:
             try:
-                return super().transact(work, is_patient=is_patient)
+                return super().transact(work)
             except TableUnavailableError:
-                if waited_s > (LOCK_WAIT_S if is_patient else 0.25):
+                if waited_s > LOCK_WAIT_S:
                     raise
             waited_s += (again_s := max(0.02, waited_s / 2))
             self._host.sim.counts["waits for locks"] += 1

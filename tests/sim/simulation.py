@@ -32,7 +32,7 @@ from premblyd.features.pause import pauses
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import telemetry
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.queue.claims import Claims
+from premblyd.queue.queue import Claims
 from premblyd.receive.server import Receiver
 from premblyd.record.operating import Operator, transact_all
 from premblyd.run import kinds
@@ -224,8 +224,8 @@ class Simulation:
         }
         with contextlib.ExitStack() as patched:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
-            for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
-                patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
+            machine = mock.patch("premblyd.queue.heartbeat.machine_start", self._machine)
+            patched.enter_context(machine)
             executor = "premblyd.receive.recognition.ThreadPoolExecutor"
             patched.enter_context(mock.patch(executor, _NoThreads))
             patched.enter_context(

@@ -3,11 +3,13 @@
 Importing this adds it, as a model in config/hooks.py and a row in run/kinds.py would.
 """
 
+from typing import Any
+
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation, Preview
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import RUNNERS
 from premblyd.run.process import Children
 from premblyd.store.states import AttemptOutcome
@@ -37,10 +39,9 @@ class AppendRunner:
     def close(self) -> None: ...
 
     @staticmethod
-    def preview(hook: AppendHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+    def preview(hook: AppendHook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
         reference = invocation.environment["PREMBLY_REFERENCE"]
-        facts = {"file": hook.append, "line": reference}
-        return Preview(facts=facts, lines=[f"append {reference} to {hook.append}"])
+        return {"file": hook.append, "line": reference}
 
 
 RUNNERS[AppendHook] = AppendRunner

@@ -15,7 +15,6 @@ from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Answers, Settling
 from premblyd.features.keeping.settings import ERASED
 from premblyd.features.postgresql.settings import Server
-from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import Inbox, NewDelivery
@@ -23,7 +22,7 @@ from premblyd.queue.jobs import Claimed, Result
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions, Dispatcher
-from premblyd.run.invocation import Invocation, Preview
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.store.connections import backend, connect_operator
 from premblyd.store.states import AttemptOutcome
@@ -35,7 +34,7 @@ from tests.support.store import new_event
 from tests.support.waiting import until
 
 UNNAMED = {"reference": None, "session_id": None}
-PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook, WorkerHook)
+PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook)
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
 
 
@@ -67,7 +66,7 @@ class FakeRunner:
     def close(self) -> None: ...
 
     @staticmethod
-    def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+    def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
         raise NotImplementedError
 
     async def run(self, hook: Hook, invocation: Invocation) -> Result:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.features.postgresql.settings import Server
-from premblyd.queue.identity import Identity
+from premblyd.queue.register import Identity
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
@@ -18,8 +18,8 @@ QUICK = {"lost_after": "2s"}
 
 def identity(name: str, **changes: Any) -> Identity:
     """Return who the daemon of a host is; `changes` name its fields."""
-    fields = {"worker": f"{name}:1:boot", "name": name, "place": None, "pid": 1, "version": "1"}
-    return Identity(**{"process_start": None, **fields, **changes})
+    fields = {"worker": f"{name}:1:boot", "name": name, "pid": 1, "version": "1"}
+    return Identity(**{**fields, **changes})
 
 
 def new_server() -> Server:

@@ -124,7 +124,7 @@ def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
     """Return all that a database holds."""
     if isinstance(place, Server):
         with psycopg.connect(place.url) as connection:
-            target = Target(connection, MOVED)
+            target = Target(connection)
             found = {name: list(target.rows(table)) for name, table in TABLES.items()}
     else:
         with moving.opened_source(place) as file:

@@ -4,10 +4,9 @@ from collections.abc import Collection
 from typing import Any
 
 from premblyd.features.asking.awaited import NewInquiry, record
-from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
-from premblyd.queue.register import Hosts
+from premblyd.queue.register import Hosts, Identity
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
@@ -88,7 +87,9 @@ def add_many(store: Store, count: int, *actions: str, first: int = 0) -> None:
 
 def recover(store: Store, now_ms: int = NOW_MS, name: str = "next") -> list[int]:
     """Have the next daemon start, after the one that claimed has died. Return what is due now."""
-    return sorted(store.wait(Hosts(store.writer, of_this_process(name)).join_alone(now_ms)))
+    return sorted(
+        store.wait(Hosts(store.writer, Identity.of_this_process(name)).join_alone(now_ms))
+    )
 
 
 def crash(store: Store, model: dict[int, Any], jobs: dict[int, Job], now_ms: int) -> None:

@@ -4,7 +4,7 @@ The answer must be about the same verification, agree with the event, and be eno
 by itself: what it is silent about proves nothing. No words here quote an event or an answer.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -109,22 +109,6 @@ def decide(
         return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
     named = ("reference",) if answer.names and event.own_reference else ()
     return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=(*named, *stated))
-
-
-def decide_again(
-    event: Verdict, confirmed: Mapping[str, Any], requirement: Requirement
-) -> Agreement:
-    """Return what an answer that has confirmed an event means for another requirement: all else
-    was found then. `confirmed`: the facts that it states, as they were kept; of a doubted event
-    they are not all of them."""
-    stated = {name: value for name, value in confirmed.items() if name in FACTS}
-    merged = replace(event, **stated)
-    answer = Stated(verdict=Verdict(**stated))
-    if words := _why_not_for(requirement, event, merged, answer):
-        return _contradicted(words)
-    if unstated := _unstated(requirement, merged, answer):
-        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
-    return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=tuple(confirmed))
 
 
 def why_of_no_use(

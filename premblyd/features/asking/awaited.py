@@ -23,7 +23,7 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import withheld
-from premblyd.queue.spellings import Spelt, look_up, reference_key
+from premblyd.queue.names import Spelt, look_up, reference_key
 from premblyd.store.columns import emptied_if
 from premblyd.store.engine import (
     BulkInsert,
@@ -376,7 +376,8 @@ _END = Statement(
         state=AwaitedState.SETTLED,
         due_at_ms=None,
         finished_at_ms=param("finished_at_ms"),
-        settled_by=param("settled_by_id"),
+        # None: its record is deleted, and what came again is a duplicate of it.
+        settled_by=Event.select(Event.id).where(Event.id == param("settled_by_id")),
         last_error=None,
     ).where(Awaited.id == param("id"), _IS_OPEN)
 )

@@ -32,7 +32,7 @@ from premblyd.ground.times import Clock
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.digests import Digests
-from premblyd.queue.finishing import is_claimed_by
+from premblyd.queue.end import is_claimed_by
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue

@@ -14,7 +14,7 @@ from premblyd.features.asking.settings import PENDING, PREMBLY
 from premblyd.features.asking.tables import DOUBTS, IS_CONFIRMED, Confirmation, Inquiry
 from premblyd.features.turns.tables import Ordered
 from premblyd.prembly.payload import FACTS, Outcome, Webhook
-from premblyd.queue.finishing import is_claimed_by
+from premblyd.queue.end import is_claimed_by
 from premblyd.queue.hooks import Arrival, End, Hooks, Resumed
 from premblyd.queue.jobs import Job
 from premblyd.store.engine import Lookup, Statement, Transaction, param

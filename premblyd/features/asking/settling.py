@@ -33,8 +33,7 @@ from premblyd.prembly import conditions, events
 from premblyd.prembly.payload import BEFORE_RESULT, Standing, StoredEvent, Verdict, Webhook
 from premblyd.queue import hooks, inbox
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.names import known_as, learn_names, lock_names
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, known_as, learn_names, lock_names, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.store.tables import Attempt, Delivery, Event

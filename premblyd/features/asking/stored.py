@@ -29,7 +29,7 @@ from premblyd.prembly.payload import (
     plain_id,
     session_reference,
 )
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, look_up
 from premblyd.record import queries
 from premblyd.store.engine import Database, Lookup, Row, Transaction
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose

@@ -22,7 +22,7 @@ from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, Hold, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.queue import member, trusted
+from premblyd.queue import heartbeat, register
 from premblyd.queue.digests import Digests
 from premblyd.record.operating import write_down
 from premblyd.store.engine import (
@@ -36,14 +36,15 @@ from premblyd.store.engine import (
     param,
 )
 from premblyd.store.portions import of_size
-from premblyd.store.schema import MOVE
 from premblyd.store.states import RemovedParts, State
 from premblyd.store.tables import Delivery, Event
 
 MOST_AT_ONCE = 1000  # events: nobody else writes for as long as their transaction takes
 MOST_BYTES_AT_ONCE = 64 << 20  # of their bodies, which are overwritten
 GAP_S = 0.3  # between two portions: webhooks come first
-NOTICED_S = member.SURE_S  # after an erasure: then no hook begins any more that was claimed before
+NOTICED_S = (
+    register.SURE_S
+)  # after an erasure: then no hook begins any more that was claimed before
 T = TypeVar("T")
 
 
@@ -137,7 +138,7 @@ def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int
     verification, or whose person, another one may say."""
     # A hold may be on the id of a session, as if that were a reference.
     sessions = set(map(plain_id, person.sessions))
-    now_ms = trusted.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
+    now_ms = heartbeat.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
     found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 
@@ -238,7 +239,6 @@ def _begin_in_portions(
 
 def _open(transaction: Transaction, request: Request, findings: Findings, now_ms: int) -> Done:
     """Begin an erasure, or continue an interrupted one."""
-    require_no_move(transaction)
     if findings.hold_ids:
         raise HeldError(findings.hold_ids)
     subject = request.named.digest(Digests.of(transaction))
@@ -323,13 +323,6 @@ def go_on(erasure_id: int, transaction: Transaction) -> int:
 
 def _count_left(erasure_id: int, transaction: Transaction) -> int:
     return transaction.number(_COUNT_LEFT, erasure_id=erasure_id)
-
-
-def require_no_move(transaction: Transaction) -> None:
-    if not transaction.try_lock(MOVE):
-        raise TryAgainError(
-            "Nothing was erased: `premblyd record move` is running. Erase on the new database."
-        )
 
 
 def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]:

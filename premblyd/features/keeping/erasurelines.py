@@ -268,7 +268,6 @@ def unknown(lines: Sequence[Line], transaction: Transaction) -> list[Line]:
 def _begin(lines: Sequence[Line], now_ms: int, transaction: Transaction) -> int:
     """Do for some lines of an erasure all but to empty their events, which are left to it; return
     its number here."""
-    erasing.require_no_move(transaction)
     first = lines[0]
     about = {"at_ms": first.at_ms, "found_by": first.found_by, "actor": first.actor}
     number = transaction.number(_KNOWN, **about) or transaction.insert(

@@ -15,10 +15,8 @@ from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold, ToErase
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.queue import spellings
 from premblyd.queue.digests import Digests
-from premblyd.queue.names import groups
-from premblyd.queue.spellings import Spelt
+from premblyd.queue.names import Spelt, groups, look_up
 from premblyd.record.operating import EVENTS, Change, write_down
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param
@@ -192,7 +190,7 @@ class _Relations:
         self._known_as = groups(transaction, set().union(*own.values()))
         nameless = set().union(*(self._names(own[each.id]) for each in events if not each.user_ref))
         self._users: dict[str, set[str]] = defaultdict(set)
-        for reference, user_ref in spellings.look_up(transaction, _OF_NAMES, nameless):
+        for reference, user_ref in look_up(transaction, _OF_NAMES, nameless):
             self._users[plain_id(reference)].add(user_ref)
 
     def of(self, event: _Event) -> _Related:

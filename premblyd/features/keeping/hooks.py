@@ -12,7 +12,7 @@ from premblyd.features.keeping.erased import Names
 from premblyd.features.keeping.settings import ERASED, RETENTION
 from premblyd.features.keeping.tables import KeptFrom, Removal, Removed
 from premblyd.ground.times import DAY_MS
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.queue.arrivals import COLUMNS, Known
 from premblyd.queue.hooks import Hooks
 from premblyd.record import queries
@@ -60,7 +60,7 @@ def _keep_from(trusted_ms: int, known: Known) -> None:
     late = [
         key
         for key, event in known.new.items()
-        if trusted.is_behind(trusted_ms, event.row[_RECEIVED_AT])
+        if heartbeat.is_behind(trusted_ms, event.row[_RECEIVED_AT])
     ]
     if late:
         known.beside.append((_KEEP_FROM, dict.fromkeys(late, (trusted_ms,))))

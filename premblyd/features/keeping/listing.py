@@ -5,7 +5,7 @@ from typing import Any
 
 from premblyd.features.keeping.holds import is_in_force
 from premblyd.features.keeping.tables import Hold
-from premblyd.queue.recovery import BODY_GONE, ERASED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.record import queries
 from premblyd.record.listing import Veto
 from premblyd.record.queries import Row, row_of

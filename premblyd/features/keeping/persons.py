@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.queue.digests import Digests
-from premblyd.queue.names import known_as
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, known_as, look_up
 from premblyd.store.engine import Lookup, Transaction
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event

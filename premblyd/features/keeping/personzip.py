@@ -28,7 +28,6 @@ from premblyd.ground import jsontext, privacy, times, words
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Kind, plain_id
-from premblyd.queue.recovery import BODILESS
 from premblyd.record import operating, queries
 from premblyd.record.events import AttemptRow
 from premblyd.record.operating import Operator
@@ -106,7 +105,7 @@ class _Told:
 
     @property
     def body_file(self) -> str | None:
-        if self.event.removed_parts in BODILESS:
+        if self.event.removed_parts is not None:
             return None
         return f"bodies/{self.event.id}.{'bin' if self.event.kind == Kind.RAW else 'json'}"
 

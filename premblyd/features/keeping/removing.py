@@ -22,8 +22,7 @@ from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
-from premblyd.queue.names import GROUPS
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import GROUPS, Spelt, look_up
 from premblyd.record.operating import EVENTS
 from premblyd.store.columns import Kept, Reference, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params

@@ -24,7 +24,7 @@ from premblyd.features.keeping.tables import (
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
-from premblyd.queue import trusted
+from premblyd.queue import heartbeat
 from premblyd.record import queries
 from premblyd.record.events import Show, WholeEvent
 from premblyd.record.told import Item, Part, Severity, Situation, Told, trouble
@@ -115,7 +115,7 @@ def retention(situation: Situation) -> Iterator[Item]:
     holds it, and none of which was deleted lately."""
     if situation.settings is None:
         return
-    counting = functools.partial(trusted.counted_ms, wall_ms=situation.now_ms)
+    counting = functools.partial(heartbeat.counted_ms, wall_ms=situation.now_ms)
     now_ms = situation.database.look(counting)
     for removed, period_ms in periods(RETENTION.of(situation.settings)).items():
         oldest_ms = _oldest_ms(situation.database, removed, now_ms - period_ms - BEHIND_MS)
@@ -212,8 +212,10 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
 @trouble(reminds=True)
 def clock(situation: Situation) -> Iterator[Item]:
     """Yield that the clock is far from the trusted time."""
-    trusted_ms = situation.database.look(functools.partial(trusted.read, wall_ms=situation.now_ms))
-    if trusted.is_apart(trusted_ms, situation.now_ms):
+    trusted_ms = situation.database.look(
+        functools.partial(heartbeat.read_trusted, wall_ms=situation.now_ms)
+    )
+    if heartbeat.is_apart(trusted_ms, situation.now_ms):
         now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
         yield Item(
             severity=Severity.URGENT,

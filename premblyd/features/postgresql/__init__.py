@@ -33,7 +33,4 @@ host.first                info     name
 host.failed               error    cause
 """,
 )
-TROUBLES = (
-    ("snapshot", "a transaction keeps the PostgreSQL server from cleaning up"),
-    ("host", "another host that shares the database was lost, or deliveries wait for one"),
-)
+TROUBLES = (("host", "another host that shares the database was lost, or deliveries wait for one"),)

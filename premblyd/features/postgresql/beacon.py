@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 
 from premblyd.features.postgresql.membership import Beat, TimeRead
 from premblyd.features.postgresql.opening import SocketCopy, parameters, plain
 from premblyd.features.postgresql.settings import Server
-from premblyd.features.postgresql.transaction import NOW_MS, Connection, compiled
+from premblyd.features.postgresql.transaction import NOW_MS, compiled
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.store.engine import Statement
 
@@ -140,57 +140,3 @@ def _cut(connection: AsyncConnection) -> None:
         contextlib.closing(SocketCopy(connection)) as copy,
     ):
         copy.shut_down()
-
-
-MOST_WATCHED_S = 120.0
-GATHERED_S = 1.5  # once one has beaten, the others have this long to be named too
-LOOK_S = 0.25
-_FRESH_S = 60.0
-_HOSTS = f"""
-SELECT worker, name, pid, beat_count,
-       abs({NOW_MS} - seen_at_ms)::float / 1000,
-       least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
-FROM host WHERE ended_at_ms IS NULL ORDER BY id
-"""  # noqa: S608 (a constant)
-
-
-class Daemon(NamedTuple):
-    """A daemon that has not ended, as its row has it."""
-
-    worker: str
-    name: str
-    pid: int
-    beat_count: int
-    unseen_s: float
-    beat_s: float  # from one beat to the next, so far
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether its last beat is so young that it may live."""
-        return self.unseen_s < _FRESH_S + 5 * self.beat_s
-
-
-def living(connection: Connection, watched_s: float) -> list[Daemon]:
-    """Watch the daemons that have not ended, for `watched_s` at least. Return those that live: who
-    has not beaten for a minute and five beats is dead."""
-    before = _not_ended(connection)
-    longest_beat_s = max((daemon.beat_s for daemon in before.values()), default=0)
-    until_s = time.monotonic() + min(max(3 * longest_beat_s, watched_s), MOST_WATCHED_S)
-    beaten: dict[str, Daemon] = {}
-    while before and time.monotonic() < until_s:
-        time.sleep(LOOK_S)
-        now = _not_ended(connection)
-        for worker, daemon in now.items():
-            has_beaten = worker not in before or before[worker].beat_count != daemon.beat_count
-            if has_beaten and worker not in beaten:
-                beaten[worker] = daemon
-                until_s = min(until_s, time.monotonic() + GATHERED_S)
-        before = {worker: daemon for worker, daemon in before.items() if worker in now}
-        if beaten.keys() >= now.keys():
-            break
-    return list(beaten.values())
-
-
-def _not_ended(connection: Connection) -> dict[str, Daemon]:
-    found = map(Daemon._make, connection.execute(_HOSTS))
-    return {daemon.worker: daemon for daemon in found if daemon.is_fresh}

@@ -5,7 +5,7 @@ from typing import Any
 from premblyd.config.models import Config
 from premblyd.features.postgresql.membership import Membership
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
-from premblyd.queue.member import AboutHost
+from premblyd.queue.register import AboutHost
 
 
 def about(settings: Config) -> AboutHost:

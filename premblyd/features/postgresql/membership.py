@@ -14,22 +14,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from premblyd.ground import loops
-from premblyd.ground.errors import (
-    CannotStartError,
-    MoveAtWorkError,
-    OtherRecordError,
-    PremblydError,
-    SchemaError,
-    StoreUnavailableError,
-)
+from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import SharedClock, boot_s
-from premblyd.queue import identity
-from premblyd.queue.identity import Identity
 from premblyd.queue.jobs import Job
-from premblyd.queue.member import Member, OwnClaim
 from premblyd.queue.queue import Queue
-from premblyd.queue.register import BEAT, SIGHTINGS, SILENT_MS, Hosts, Sighting
+from premblyd.queue.register import BEAT, SIGHTINGS, Hosts, Identity, Member, OwnClaim, Sighting
 from premblyd.store.engine import Row, Statement
 
 SURE = 0.5  # of lost_after: until then a claim needs no proof after a beat
@@ -55,21 +45,6 @@ class Liveness:
         self._beaten_at_s = float("-inf")
         self._lost_at_s = float("-inf")
         self._has_let_go = False
-        self._heard: SharedTime | None = None
-        # Whether this daemon has not beaten for so long that others may have begun what it can't
-        # do, and asked only those that they saw; until it has looked again.
-        self.was_silent = False
-
-    def heard(self, now: SharedTime) -> None:
-        """Note that the database's time was read with a beat, and how long there was none."""
-        if (before := self._heard) is not None:
-            silent_s = max(now.boot_s - before.boot_s, (now.shared_ms - before.shared_ms) / 1000)
-            self.was_silent = self.was_silent or silent_s >= SILENT_MS / 1000
-        self._heard = now
-
-    def looked_again(self) -> None:
-        """Note that it has looked at what others have begun, and can continue."""
-        self.was_silent = False
 
     def beaten(self, asked: SharedTime) -> None:
         """Take in that a beat counted which was asked for then, or another sign of life: hooks may
@@ -272,7 +247,6 @@ class Membership(Member):
         self._repair: asyncio.Task[None] | None = None  # of what a beat has found
         self._is_cut_off = False
         self._known: set[str] = set()  # workers of other hosts that the log has named
-        self._unfit: PremblydError | None = None  # why this daemon can't come back
         self._actions_to_tell: Sequence[str] | None = None
 
     def configure(self, actions: Sequence[str]) -> None:
@@ -285,13 +259,7 @@ class Membership(Member):
     async def join(self) -> list[int]:
         """Become one of the hosts."""
         self._follow(await self._beacon.read_time())
-        self._liveness.heard(_now(self._clock))
-        dead = [
-            predecessor.worker
-            for predecessor in await self._hosts.predecessors()
-            if identity.is_dead(predecessor)
-        ]
-        interrupted = await self._hosts.join(dead, self._clock.now_ms())
+        interrupted = await self._hosts.join(self._clock.now_ms())
         await self._beat()
         self._known = {host.worker for host in self._others}
         tell(
@@ -303,8 +271,7 @@ class Membership(Member):
         return interrupted
 
     async def run(self) -> None:
-        """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
-        the database is being moved."""
+        """Beat, watch and listen until the daemon ends."""
         watching = asyncio.create_task(
             loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._tell_host_failed)
         )
@@ -316,8 +283,6 @@ class Membership(Member):
                 await watching
 
     async def _round(self) -> float:
-        if self._unfit is not None:
-            raise self._unfit
         try:
             await self._beat()
             self._tell_new()
@@ -330,8 +295,6 @@ class Membership(Member):
         return 0
 
     def _tell_host_failed(self, error: Exception) -> None:
-        if error is self._unfit:
-            raise error
         tell("host.failed", cause=error)
 
     async def leave(self) -> None:
@@ -375,7 +338,6 @@ class Membership(Member):
         asked = _now(self._clock)
         beat = await self._beacon.beat(BEAT, SIGHTINGS, self._own.worker)
         self._follow(beat.time)
-        self._liveness.heard(_now(self._clock))
         if beat.is_known:
             self._liveness.beaten(asked)
         else:
@@ -391,8 +353,6 @@ class Membership(Member):
             return
         if not beat.is_known:
             self._repair = asyncio.create_task(self._repaired(self._come_back()))
-        elif self._liveness.was_silent:
-            self._repair = asyncio.create_task(self._repaired(self._look_again()))
         elif lost or (self.is_leader and self._look_for_orphans_at_s <= time.monotonic()):
             self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
 
@@ -404,8 +364,6 @@ class Membership(Member):
             await work
         except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
             return
-        except (SchemaError, MoveAtWorkError, OtherRecordError, CannotStartError) as error:
-            self._unfit = error
         # Whatever it is, it must not end the daemon: webhooks go on coming.
         except Exception as error:  # noqa: BLE001
             tell("host.failed", cause=error)
@@ -424,15 +382,8 @@ class Membership(Member):
         """Go on after the others took this daemon for lost: it was stopped, or could not reach the
         database."""
         killed = await self._stop_fenced_hooks(lambda: self._hosts.revive(self._clock.now_ms()))
-        self._liveness.looked_again()
         tell("host.fenced", worker=self._own.worker, killed_processes=killed)
         self._wake()
-
-    async def _look_again(self) -> None:
-        """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
-        which nobody waited for it either: the database may be moved by now."""
-        await self._hosts.require_fit()
-        self._liveness.looked_again()
 
     async def _tell_actions(self) -> None:
         if (actions := self._actions_to_tell) is not None:

@@ -6,27 +6,24 @@ moved nothing.
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
 
 from peewee import Model
 from psycopg import Copy, sql
 
-from premblyd.features.postgresql.beacon import living
 from premblyd.features.postgresql.engine import require_usable_server
 from premblyd.features.postgresql.opening import connect, translated
-from premblyd.features.postgresql.schema import become_owner, begin_move, end_move, prepare
+from premblyd.features.postgresql.schema import alone, statements
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import Connection
 from premblyd.ground.databases import DatabaseAddress, file_of, key_of
-from premblyd.ground.errors import (
-    AlreadyRunningError,
-    PremblydError,
-    StoreUnreadableError,
-    TryAgainError,
-)
+from premblyd.ground.errors import PremblydError, StoreUnreadableError, TryAgainError
+from premblyd.store import schema
 from premblyd.store.columns import ColumnType, columns
 from premblyd.store.engine import UNREADABLE
 from premblyd.store.schema import TABLES
@@ -34,9 +31,7 @@ from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.opening import connect_read_only, require_readable
 
 Row = tuple[Any, ...]
-# A daemon that has not ended is watched for at least this long: only its missing beats show that it
-# was killed.
-WATCHED_S = 5.0
+MOVED = tuple(table for table in TABLES if table.is_moved)
 # What takes long here stands in nobody's way.
 PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
 _FOREIGN_KEYS = """
@@ -48,15 +43,10 @@ FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
 class Target:
     """A database in the transaction that fills it."""
 
-    def __init__(self, connection: Connection, tables: Collection[type[Model]]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._names = {table._meta.table_name for table in tables}
+        self._names = {table._meta.table_name for table in MOVED}
         self._keys: list[tuple[str, str, str]] = []
-
-    def has_rows(self, table: type[Model]) -> bool:
-        """Return whether there is anything in a table."""
-        text = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(_identifier(table))
-        return self._connection.execute(text).fetchone() is not None
 
     def begin(self) -> None:
         """Empty the tables. Nobody else reads or writes them until the end. Rows may come in any
@@ -104,32 +94,19 @@ class Target:
 
 
 @contextlib.contextmanager
-def opened_target(server: Server, tables: Collection[type[Model]]) -> Iterator[Target]:
-    """Open the database, with its schema. What is done within is committed in the end; until then
-    no daemon starts. Raise AlreadyRunningError when one works on it, PremblydError when it can't be
-    used."""
+def opened_target(server: Server) -> Iterator[Target]:
+    """Open a database that is new, or empty. What is done within is committed in the end; until
+    then no daemon starts. Raise PremblydError when it can't be used."""
     with contextlib.closing(connect(server, **PATIENT)) as database:
         with translated(StoreUnreadableError):  # which knows of another user of the system
             connection: Connection = database.connection()
         require_usable_server(server)  # it can hold every text
-        prepare(server)
-        begin_move(connection, str(server))
-        try:
-            _require_no_daemon(connection, str(server))
-            become_owner(connection)
+        with alone(connection, str(server)):
+            if schema.is_made(database):
+                raise MoveError(f"{server} has a record already. Name a database that is new.")
             with connection.transaction():
-                yield Target(connection, tables)
-        finally:
-            end_move(connection)
-
-
-def _require_no_daemon(connection: Connection, name: str) -> None:
-    if daemons := living(connection, WATCHED_S):
-        named = "; ".join(f"{daemon.name}, process {daemon.pid}" for daemon in daemons)
-        raise AlreadyRunningError(
-            f"A daemon works on {name}: {named}. Stop it on its host: sudo systemctl stop"
-            " premblyd.socket premblyd.service. Then run this again."
-        )
+                schema.make(database, schema.parts(), statements)
+                yield Target(connection)
 
 
 def _identifier(table: type[Model]) -> sql.Identifier:
@@ -205,7 +182,6 @@ def _text(stored: bytes) -> str:
     return str(stored, "utf-8", "replace").replace("\0", UNREADABLE)
 
 
-MOVED = tuple(table for table in TABLES if table.is_moved)
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
 
@@ -229,38 +205,21 @@ class TableMoved:
 def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMoved, ...]:
     """Bring every row of `source` into `target`, and return what came over. Raise PremblydError
     when it can't be brought over whole; then `target` has no record, and `source` is as it was."""
-    with opened_source(source) as file, opened_target(target, MOVED) as server:
-        record = [table for table in MOVED if table.is_record]
-        if found := [_name(table) for table in record if server.has_rows(table)]:
-            raise MoveError(
-                f"{target} has a record already (rows in {', '.join(found)}). Name a database that"
-                " is new, or empty."
-            )
+    with opened_source(source) as file, opened_target(target) as server:
         count = sum(map(file.count, MOVED))
         server.begin()
         copying = _Rows("copying", count, watch)
-        copied = tuple(_copy(file, server, table, copying) for table in MOVED)
+        copied = tuple(
+            copying.of(table, file.rows(table), partial(server.put, table)) for table in MOVED
+        )
         verifying = _Rows("verifying", count, watch)
-        if wrong := [
-            there.name
-            for table, there in zip(MOVED, copied, strict=True)
-            if _read(server, table, verifying) != there
-        ]:
-            raise MoveError(f"The copy differs from the original: {', '.join(wrong)}.")
+        drop = deque[Row](maxlen=0).extend
+        for table, there in zip(MOVED, copied, strict=True):
+            if verifying.of(table, server.rows(table), drop) != there:
+                raise MoveError(f"The copy of {there.name} differs from the original.")
         file.require_unchanged()
         server.finish(file.last_numbers())
     return copied
-
-
-def _copy(file: Source, server: Target, table: type[Model], rows: "_Rows") -> TableMoved:
-    server.put(table, rows.of(file.rows(table)))
-    return rows.moved(table)
-
-
-def _read(server: Target, table: type[Model], rows: "_Rows") -> TableMoved:
-    for _ in rows.of(server.rows(table)):
-        pass
-    return rows.moved(table)
 
 
 class _Rows:
@@ -268,27 +227,31 @@ class _Rows:
 
     def __init__(self, what: str, total: int, watch: Watch) -> None:
         self._what, self._total, self._watch = what, total, watch
-        self._done = self._rows = self._sum = 0
+        self._done = 0
 
-    def of(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Yield the rows of a table."""
-        self._rows = self._sum = 0
-        for row in rows:
-            yield row
-            self._rows += 1
-            self._sum += int.from_bytes(digest(row))
-            if self._rows % TELL_EVERY == 0:
-                self._tell()
-        self._tell()
+    def of(
+        self, table: type[Model], rows: Iterable[Row], take: Callable[[Iterable[Row]], object]
+    ) -> TableMoved:
+        """Have the rows of a table taken; return what has passed."""
+        count = total = 0
 
-    def moved(self, table: type[Model]) -> TableMoved:
-        """Return what has passed of the last table."""
-        self._done += self._rows
-        whole = self._sum % (1 << 8 * DIGEST_BYTES)
-        return TableMoved(name=_name(table), rows=self._rows, digest=f"{whole:032x}")
+        def passing() -> Iterator[Row]:
+            nonlocal count, total
+            for row in rows:
+                yield row
+                count += 1
+                total += int.from_bytes(digest(row))
+                if count % TELL_EVERY == 0:
+                    self._tell(count)
 
-    def _tell(self) -> None:
-        self._watch(self._what, self._done + self._rows, self._total)
+        take(passing())
+        self._tell(count)
+        self._done += count
+        whole = total % (1 << 8 * DIGEST_BYTES)
+        return TableMoved(name=table._meta.table_name, rows=count, digest=f"{whole:032x}")
+
+    def _tell(self, count: int) -> None:
+        self._watch(self._what, self._done + count, self._total)
 
 
 def digest(row: Row) -> bytes:
@@ -299,8 +262,3 @@ def digest(row: Row) -> bytes:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-
-
-def _name(table: type[Model]) -> str:
-    name: str = table._meta.table_name
-    return name

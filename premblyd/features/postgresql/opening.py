@@ -31,16 +31,14 @@ from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import NOW_MS, look, run
 from premblyd.ground.errors import (
     CannotStartError,
-    LacksRightsError,
     NotGrantedError,
-    OtherUserError,
     PremblydError,
     StoreUnavailableError,
     StoreUnreadableError,
     without_frames,
 )
 from premblyd.ground.times import Clock, SharedClock
-from premblyd.store.engine import Database, Done, OpenTransaction, Transaction, query_failed
+from premblyd.store.engine import Database, Done, Transaction, query_failed
 from premblyd.store.schema import TABLES
 
 
@@ -168,18 +166,6 @@ _KEEP_COMMITS = """SELECT set_config('synchronous_commit', 'on', false)
 # Not everywhere a server can notice it; it refuses the setting there.
 _CHECK_CLIENT = """SELECT set_config('client_connection_check_interval', '2s', false)
     WHERE version() LIKE '%linux%'"""
-# What other roles do is shown to members of pg_read_all_stats alone. A program may call itself
-# anything: in letters it names nobody.
-_OLDEST_TRANSACTION = """
-    SELECT pid, regexp_replace(application_name, '[^A-Za-z_. -]', '', 'g'), open_for_ms
-    FROM (
-        SELECT *, (extract(epoch FROM clock_timestamp() - xact_start) * 1000)::bigint AS open_for_ms
-        FROM pg_stat_activity
-        WHERE backend_xmin IS NOT NULL AND backend_type = 'client backend'
-            AND datname = current_database() AND pid <> pg_backend_pid()
-    ) AS open
-    WHERE open_for_ms >= %s ORDER BY open_for_ms DESC LIMIT 1
-"""
 # The same of the client's side, where the operator's URL does not say it.
 _OF_LIBPQ = {
     "keepalives_idle": "5",
@@ -188,8 +174,6 @@ _OF_LIBPQ = {
     "tcp_user_timeout": "10000",  # ms
     "application_name": "premblyd",
 }
-# What a server says to whoever names it, or what is on it, wrongly.
-_MISTAKEN = re.compile(r"password authentication failed|does not exist|no password supplied")
 Opened = Callable[[psycopg.Connection[Any]], None]
 
 
@@ -215,8 +199,6 @@ class _Database(Database, PostgresqlDatabase):
         # Peewee passes an empty URL on, and the parameters beside it.
         super().__init__("postgresql://", prefer_psycopg3=True, **parameters(server))
         self._session = session
-        self._unread = server.unread
-        self._named_in = server.named_in
         self._opened = opened
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -224,13 +206,6 @@ class _Database(Database, PostgresqlDatabase):
         try:
             connection = super()._connect()  # type: ignore[misc]
         except psycopg.Error as error:
-            if self._unread is not None and getattr(error.pgconn, "needs_password", False):
-                raise LacksRightsError(
-                    f"The database wants a password, and this user may not read it"
-                    f" ({self._unread}). Root may."
-                ) from None
-            if self._named_in is not None and _MISTAKEN.search(str(error)):
-                error.add_note(f"Compare it with {self._named_in}")
             # psycopg's own frame refers to it: with that, the webhooks that were to be stored would
             # stay in memory until the collector comes.
             raise without_frames(error) from None
@@ -254,14 +229,6 @@ class _Database(Database, PostgresqlDatabase):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
             return look(self.connection(), work, self.digest_key)
-
-    def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
-        with translated(StoreUnreadableError):
-            row = self.execute_sql(_OLDEST_TRANSACTION, [open_for_ms]).fetchone()
-        if row is None:
-            return None
-        pid, program, its_ms = row
-        return OpenTransaction(pid=pid, program=program, open_for_ms=its_ms)
 
     def clock(self) -> Clock:
         clock = SharedClock()
@@ -347,10 +314,7 @@ def as_ours(error: Exception, to: type[StoreUnavailableError]) -> PremblydError 
         return None
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return NotGrantedError(_not_granted(cause))
-    reason = plain(error)
-    if issubclass(to, StoreUnreadableError) and (refused := _OTHER_USER.search(reason)):
-        return OtherUserError(reason, role=refused["role"])
-    return to(reason, says_all=reason.startswith((_UNREACHED, _REFUSED)))
+    return to(plain(error))
 
 
 def plain(error: BaseException) -> str:
@@ -388,42 +352,18 @@ def drivers_error(error: BaseException) -> BaseException:
 def _of_connection(error: psycopg.Error) -> str:
     """Return what libpq says of a connection that it could not make: it names hosts, users and
     files, and no values. What it and its driver say of one that was lost is for programmers."""
-    if not isinstance(error, psycopg.OperationalError):
-        return f"PostgreSQL's driver says {type(error).__name__}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Of several hosts psycopg lists what happened with each.
-    each = [line.removeprefix("- ") for line in lines if line.startswith("- host: ")]
-    said = "; ".join(each or lines[:1])
-    if not _NOT_MADE.match(lines[0] if lines else ""):
-        return f"{_UNREACHED}the connection was lost"
-    is_refused = all(_ANSWERED.search(line) for line in each or lines[:1])
-    notes = "".join(f". {note}" for note in getattr(error, "__notes__", ()))
-    return f"{_REFUSED if is_refused else _UNREACHED}{_FAILED.sub('', said)}{notes}"
+    text = " ".join(str(error).split())
+    if isinstance(error, psycopg.OperationalError) and _NOT_MADE.match(text):
+        return f"{_UNREACHED}{text}"
+    return f"{_UNREACHED}the connection was lost"
 
 
 _UNREACHED = "PostgreSQL can't be reached: "
-_REFUSED = "PostgreSQL refuses the connection: "
-_FAILED = re.compile("^connection (failed|is bad): ")
 _NOT_MADE = re.compile(
     "connection (failed|is bad|timeout expired)|failed to resolve|(cannot|could not) match"
 )
-# What the server itself said, or wanted. (Of a connection that failed libpq tells no code.)
-_ANSWERED = re.compile(r"FATAL: |no password supplied")
-# By pg_hba.conf's methods peer and ident: who asks is another user of the system than the role's.
-_OTHER_USER = re.compile(r'(Peer|Ident) authentication failed for user "(?P<role>[^"]+)"')
-_MISSING = (
-    "a table of the database is missing or was changed; restore it, or start the daemon again"
-)
 _PLAIN = {
-    "0A000": "somebody changes the tables",
-    "25P03": "PostgreSQL waited too long for this host within a transaction",
-    "3F000": _MISSING,
-    "42703": _MISSING,
-    "42883": _MISSING,
-    "42P01": _MISSING,
     "25006": "the PostgreSQL server only reads now: it may be a standby",
-    "40001": "PostgreSQL found a conflict with another host's transaction",
-    "40P01": "PostgreSQL found a conflict with another host's transaction",
     "42501": "the role lacks a right on the tables; the page on several hosts lists the grants",
     "53100": "the disk of the PostgreSQL server is full",
     "53300": "PostgreSQL has no connection left (max_connections)",

@@ -1,4 +1,4 @@
-"""The schema on PostgreSQL: its SQL, making it, and which daemons may write meanwhile."""
+"""The schema on PostgreSQL: its SQL, and making it."""
 
 import contextlib
 import re
@@ -6,10 +6,8 @@ import time
 from collections.abc import Iterator
 
 import psycopg
-from psycopg import sql
 
 from premblyd.feature import added
-from premblyd.features.postgresql.beacon import LOOK_S
 from premblyd.features.postgresql.opening import (
     CONNECT_TIMEOUT_S,
     bounded,
@@ -18,12 +16,12 @@ from premblyd.features.postgresql.opening import (
     translated,
 )
 from premblyd.features.postgresql.settings import Server
-from premblyd.features.postgresql.transaction import Connection, PostgresqlTransaction, lock_number
-from premblyd.ground.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnreadableError
+from premblyd.features.postgresql.transaction import Connection, lock_number
+from premblyd.ground.errors import PremblydError, StoreUnreadableError, TryAgainError
 from premblyd.store import schema
 from premblyd.store.columns import ColumnType, columns
 from premblyd.store.engine import Database
-from premblyd.store.schema import LOCK, MOVE
+from premblyd.store.schema import LOCK
 
 _TRUTHS = {
     column.column_name
@@ -72,43 +70,27 @@ def _translated(sql: str) -> str:
     return sql
 
 
-KILLED_S = 5.0  # the session of a move that was killed may still have its lock
-# Whose the tables are, or are to be, where that is another role, of which this one is a member.
-_OWNER = """
-WITH owner AS (
-    SELECT COALESCE(
-        (SELECT relowner FROM pg_class WHERE oid = to_regclass('record')),
-        (SELECT datdba FROM pg_database WHERE datname = current_database())
-    ) AS oid
-)
-SELECT rolname FROM owner JOIN pg_roles USING (oid)
-WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')
-"""
-# Where the tables are that this role finds, and where it would make new ones, if not there.
-_ELSEWHERE = """
-SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = to_regclass('record') AND nspname <> current_schema()
-"""
+LOOK_S = 0.25
+LOCKED_S = 5.0  # that another program's lock is waited for: the session of one that was killed
 
 
 def prepare(server: Server) -> bool:
     """Make what is missing of the schema; return whether the database is new.
 
-    Raise SchemaError when another build of premblyd made it, MoveAtWorkError when it is being
-    moved, StoreUnavailableError when it can't be made.
+    Raise SchemaError when another build of premblyd made it, TryAgainError when somebody else makes
+    it or moves a record there, StoreUnavailableError when it can't be made.
     """
     name = str(server)
-    with translated(), contextlib.closing(connect(server)) as database:
-        connection: Connection = database.connection()
-        with _alone(connection):
-            _require_no_move(connection, name)
-            _require_one_place(connection, name)
-            is_new = not schema.is_made(database)
-            if lacking := schema.parts() if is_new else schema.lacking(database, name):
-                become_owner(connection)
-                with database.atomic():
-                    schema.make(database, lacking, statements)
-            return is_new
+    with (
+        translated(),
+        contextlib.closing(connect(server)) as database,
+        alone(database.connection(), name),
+    ):
+        is_new = not schema.is_made(database)
+        if lacking := schema.parts() if is_new else schema.lacking(database, name):
+            with database.atomic():
+                schema.make(database, lacking, statements)
+        return is_new
 
 
 def require_usable(server: Server) -> None:
@@ -119,7 +101,6 @@ def require_usable(server: Server) -> None:
         contextlib.closing(reading(server)) as database,
         bounded(database.connection(), CONNECT_TIMEOUT_S),
     ):
-        _require_one_place(database.connection(), str(server))
         if schema.is_made(database):
             schema.lacking(database, str(server))
 
@@ -139,7 +120,6 @@ def connect_operator(server: Server) -> Database:
 def _checked(database: Database, server: Server) -> Database:
     try:
         with translated(StoreUnreadableError), bounded(database.connection(), CONNECT_TIMEOUT_S):
-            _require_one_place(database.connection(), str(server))
             database.digest_key = schema.require_own(database, str(server))
     except PremblydError:
         database.close()
@@ -148,68 +128,22 @@ def _checked(database: Database, server: Server) -> Database:
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Keep out other programs that make the schema, and daemons that begin to work."""
-    connection.execute("SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-    while not _has_lock(connection, LOCK):
+def alone(connection: Connection, name: str) -> Iterator[None]:
+    """Keep out other programs that make the schema of the database `name`, or move a record there.
+    Raise TryAgainError when one is at it."""
+    connection.execute("SET idle_in_transaction_session_timeout = 0")
+    lock = [lock_number(LOCK)]
+    until_s = time.monotonic() + LOCKED_S
+    while connection.execute("SELECT pg_try_advisory_lock(%s)", lock).fetchone() != (True,):
+        if time.monotonic() > until_s:
+            raise TryAgainError(
+                f"Another premblyd makes the tables of {name}, or moves a record there. Wait until"
+                " it has ended."
+            )
         time.sleep(LOOK_S)
     try:
         yield
     finally:
-        with contextlib.suppress(psycopg.Error):  # of a connection that is gone
-            connection.execute("SELECT pg_advisory_unlock(%s)", [lock_number(LOCK)])
-
-
-def begin_move(connection: Connection, name: str) -> None:
-    """Keep daemons from starting to work on the database, until `end_move`. Those that have begun
-    have a row in `host` by now. Raise MoveAtWorkError when it is moved already."""
-    until_s = time.monotonic() + KILLED_S
-    while not _begins_move(connection):
-        if time.monotonic() > until_s:
-            raise MoveAtWorkError(name)
-        time.sleep(LOOK_S)
-
-
-def end_move(connection: Connection) -> None:
-    """Let daemons start now. The server notices after a while that a connection was closed, and
-    would refuse a daemon until then."""
-    with contextlib.suppress(psycopg.Error):  # of one that is gone, or was left amid a COPY
-        connection.rollback()
-        connection.execute("SELECT pg_advisory_unlock(%s)", [lock_number(MOVE)])
-
-
-def _begins_move(connection: Connection) -> bool:
-    with connection.transaction():
-        PostgresqlTransaction(connection).lock([LOCK])
-        return _has_lock(connection, MOVE)
-
-
-def _has_lock(connection: Connection, lock: str) -> bool:
-    """Take a lock until the connection is closed, unless another has it. Return whether it is
-    taken."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [lock_number(lock)]).fetchone()
-    return row == (True,)
-
-
-def _require_no_move(connection: Connection, name: str) -> None:
-    """Raise MoveAtWorkError when `premblyd record move` is at work on the database."""
-    with connection.transaction():
-        if not PostgresqlTransaction(connection).try_lock(MOVE):
-            raise MoveAtWorkError(name)
-
-
-def _require_one_place(connection: Connection, name: str) -> None:
-    """Raise SchemaError when the tables are in a schema before which another one was put: a second
-    record would begin there, and all daemons would go over to it at once."""
-    if (row := connection.execute(_ELSEWHERE).fetchone()) is not None:
-        raise SchemaError(
-            f"{name} has its tables in the schema {row[0]}, but {row[1]} is before it in the"
-            " search_path of this role. Write the schema into `database`:"
-            f" ?options=-csearch_path%3D{row[0]}"
-        )
-
-
-def become_owner(connection: Connection) -> None:
-    """Change the tables as the role that owns them: the daemon's own need not be able to."""
-    for (owner,) in connection.execute(_OWNER).fetchall():
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+        with contextlib.suppress(psycopg.Error):  # of one that is gone, or was left amid a COPY
+            connection.rollback()
+            connection.execute("SELECT pg_advisory_unlock(%s)", lock)

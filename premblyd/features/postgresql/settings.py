@@ -2,14 +2,13 @@
 
 import re
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     Field,
     PlainValidator,
-    PrivateAttr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -33,21 +32,16 @@ class Server(OnServer):
     """A database on a PostgreSQL server, as a URL of libpq's that holds no password.
 
     `password` None: libpq finds it where it always does (PGPASSWORD, ~/.pgpass), or needs none.
-    `unread`: where the configuration has it, and this user may not read it. `named_in`: where the
-    configuration names all this.
     """
 
     url: str
-    password: str | None = field(default=None, repr=False)
-    unread: str | None = field(default=None, compare=False)
-    named_in: str | None = field(default=None, compare=False)
+    password: str | None = None
 
     def __str__(self) -> str:
         return self.url
 
     def __repr__(self) -> str:  # a reload sees by it whether there is a password
-        parts = (self.url, self.unread, self.named_in, self.password is not None)
-        return f"Server{parts}"
+        return f"Server{(self.url, self.password is not None)}"
 
 
 def is_postgresql(text: str) -> bool:
@@ -97,19 +91,11 @@ class PostgresqlDatabase(Model):
 
     url: Annotated[str, PlainValidator(_server_url)]
     password: Annotated[Secret, PlainValidator(_password)] | None = None
-    _file: Path | None = PrivateAttr(None)  # the configuration
 
     @property
     def server(self) -> Server:
         """What connects to it. Where secrets are not looked up, libpq may know the password."""
-        password = self.password
-        named_in = f"`database` in {self._file}" if self._file else None
-        if password is None:
-            return Server(self.url, named_in=named_in)
-        if named_in is not None:
-            named_in += f", with the password {password.source}"
-        unread = password.source if password.value is None else None
-        return Server(self.url, password.value, unread=unread, named_in=named_in)
+        return Server(self.url, None if self.password is None else self.password.value)
 
 
 def _database(
@@ -117,18 +103,15 @@ def _database(
 ) -> Path | PostgresqlDatabase:
     if isinstance(value, Path | PostgresqlDatabase):
         return value
-    places = secret_places(info)
     if isinstance(value, dict):
         read: PostgresqlDatabase = handler(value)
-    elif is_postgresql(str(value)):
-        read = PostgresqlDatabase(url=_server_url(value))
-    else:
-        try:
-            return sqlite_path(value, places.folder)
-        except ValueError as error:
-            raise ValueError(f"{error} or postgresql://user@host/database") from None
-    read._file = places.file
-    return read
+        return read
+    if is_postgresql(str(value)):
+        return PostgresqlDatabase(url=_server_url(value))
+    try:
+        return sqlite_path(value, secret_places(info).folder)
+    except ValueError as error:
+        raise ValueError(f"{error} or postgresql://user@host/database") from None
 
 
 # Only of a mapping pydantic reads the keys, so only that is its schema.

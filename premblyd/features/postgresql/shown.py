@@ -9,10 +9,8 @@ from typing import Any
 
 from peewee import Case, fn
 
-from premblyd.config.values import duration_text
-from premblyd.features.postgresql.settings import HOSTS, Server
 from premblyd.ground import times
-from premblyd.ground.words import counted, duration
+from premblyd.ground.words import counted
 from premblyd.queue.register import is_working
 from premblyd.record import queries
 from premblyd.record.operating import Change, write_down
@@ -144,25 +142,6 @@ _FORGET = Statement(
 )
 
 
-SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
-
-
-@trouble(reminds=True)
-def snapshot(situation: Situation) -> Iterator[Item]:
-    """Yield that somebody's transaction keeps a server from cleaning up."""
-    oldest = situation.database.oldest_transaction(SNAPSHOT_MS)
-    if oldest is not None:
-        program = f" of {oldest.program}" if oldest.program else ""
-        yield Item(
-            text=f"A transaction{program} (process {oldest.pid} of the PostgreSQL server) has been"
-            f" open for {duration(oldest.open_for_ms)}: until it ends, the server can't clean up"
-            " what is finished, and the daemon gets slower.",
-            remedy="If it is a dump or a report, let it finish, and make it shorter next time."
-            f" Otherwise end it: `SELECT pg_terminate_backend({oldest.pid})`.",
-            command="premblyd status",
-        )
-
-
 @trouble()
 def host(situation: Situation) -> Iterator[Item]:
     """Yield what waits for hosts that are away, and hosts that died and have not come back, where
@@ -236,21 +215,6 @@ def _lines(situation: Situation) -> Iterator[str]:
         )
 
 
-def reminders(situation: Situation) -> Iterator[str]:
-    """Yield the hosts for which another time than here makes one count as lost."""
-    settings = situation.settings
-    if settings is None or not isinstance(settings.database, Server):
-        return
-    own = HOSTS.of(settings)
-    for host in _alive(situation):
-        if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
-            yield (
-                f"lost_after is {duration_text(own.lost_after_ms)} here, and"
-                f" {duration_text(host.lost_after_ms)} on {host.name}: each counts as lost"
-                " after its own. Set one value for all hosts, and restart them"
-            )
-
-
 def of_hosts(situation: Situation) -> Iterator[Family]:
     """Yield how many work; on a file that is this daemon."""
     alive = 1 if situation.path is not None else len(_alive(situation))
@@ -258,8 +222,7 @@ def of_hosts(situation: Situation) -> Iterator[Family]:
     yield Family("premblyd_hosts_alive", told, alive)
 
 
-REMINDERS = (reminders,)
 STATUS = (Part("hosts", _alive, _lines, nothing=[]),)
 FAMILIES = (of_hosts,)
-TROUBLES = (snapshot, host)
+TROUBLES = (host,)
 NOT_LATE = (actions_waited_for,)

@@ -15,7 +15,11 @@ def of_period(database: Database, asked: Asked) -> tuple[Mapping[str, Any], Mapp
     names = [action.name for action in asked.config.actions]
     found = shown.of_period(database, since_ms=asked.since_ms, now_ms=asked.now_ms, names=names)
     tables = [("code", found.by_response_code), ("outcome", found.by_outcome)]
-    more = {"period": asked.period, "periods": list(PERIODS), "tables": tables}
+    totals = {
+        name: sum(getattr(each, name) for each in found.by_outcome)
+        for name in ("events", "duplicates", "unmatched")
+    }
+    more = {"period": asked.period, "periods": list(PERIODS), "tables": tables, **totals}
     return asdict(found) | {"actions": found.actions}, more
 
 

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import starmap
 from pathlib import Path
 from typing import IO, Any
@@ -75,14 +75,27 @@ def _print(shown: Explanation) -> None:
         click.echo(f"  {name:<20} {empty if value in (None, '') else clean(value)}")
     if not shown.runs:
         click.echo("\nNo action: the event would be stored, and nothing would run.")
-    for action, preview in shown.runs.items():
+    for action, facts in shown.runs.items():
         click.echo(f"\n{bold(action)}")
-        for line in preview.lines:
+        for line in _lines(facts):
             click.echo(f"  {clean(line)}")
     if shown.runs_not:
         click.echo(f"\n{bold('Would not run')}")
     for action, reason in shown.runs_not.items():
         click.echo(f"  {action}: {clean(reason)}")
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what a hook would do, for people."""
+    for name, value in facts.items():
+        match value:
+            case dict():
+                yield from (f"{key}={each}" for key, each in value.items())
+            case list():
+                yield f"{name}:"
+                yield from (f"  {each}" for each in value)
+            case _:
+                yield from f"{name}: {value}".splitlines()
 
 
 @click.command("try")

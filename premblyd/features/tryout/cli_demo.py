@@ -117,10 +117,13 @@ async def _send_webhooks(settings: Config) -> None:
 
 
 async def _settle(settings: Config) -> None:
-    """Wait until no delivery is left in the queue."""
+    """Wait until no delivery is left in the queue, and the refusal is on record."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while {row.state for row in _rows(settings, DeliveryFilter)} & {"pending", "running"}:
+            waiting = {"pending", "running"}
+            while waiting & {row.state for row in _rows(settings, DeliveryFilter)} or not _rows(
+                settings, RejectionFilter
+            ):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise PremblydError("The demo's hooks did not end in time.") from None

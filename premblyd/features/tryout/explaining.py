@@ -15,7 +15,7 @@ from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import of_features
 from premblyd.run import kinds
-from premblyd.run.invocation import NOT_STORED, Invocation, Preview, of_webhook
+from premblyd.run.invocation import NOT_STORED, Invocation, of_webhook
 
 CONFIRMED = "would be confirmed by asking Prembly first"
 
@@ -26,7 +26,7 @@ class Explanation:
 
     endpoint: str
     verdict: Mapping[str, Any]
-    runs: Mapping[str, Preview]  # by action
+    runs: Mapping[str, dict[str, Any]]  # by action: what its hook would do
     runs_not: Mapping[str, str]  # by action: why
 
     def as_json(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class Explanation:
         return {
             "endpoint": self.endpoint,
             "verdict": self.verdict,
-            "actions": [{"action": action} | shown.facts for action, shown in self.runs.items()],
+            "actions": [{"action": action} | shown for action, shown in self.runs.items()],
             "not_matched": [
                 {"action": action, "reason": reason} for action, reason in self.runs_not.items()
             ],
@@ -68,7 +68,7 @@ def webhook_of(
 def explain(settings: Config, webhook: Webhook) -> Explanation:
     """Return what would happen for a webhook."""
     endpoint = _endpoint(settings, webhook.endpoint)
-    runs: dict[str, Preview] = {}
+    runs: dict[str, dict[str, Any]] = {}
     runs_not: dict[str, str] = {}
     routing, budget = Routing(settings.actions), Budget()  # shared by all actions
     for action in settings.actions:
@@ -83,15 +83,12 @@ def explain(settings: Config, webhook: Webhook) -> Explanation:
     return Explanation(endpoint=endpoint.name, verdict=verdict, runs=runs, runs_not=runs_not)
 
 
-def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
+def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> dict[str, Any]:
     """Return what the hook would do, and what is asked before. Prembly is not asked."""
     is_confirmed = value_of("confirm", action) is not None
     invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
     shown = kinds.preview(action.hook, invocation, endpoint)
-    if is_confirmed:
-        facts = {"confirm": CONFIRMED, **shown.facts}
-        return Preview(facts=facts, lines=[CONFIRMED, *shown.lines])
-    return shown
+    return {"confirm": CONFIRMED, **shown} if is_confirmed else shown
 
 
 def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:

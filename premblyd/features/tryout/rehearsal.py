@@ -17,7 +17,8 @@ from premblyd.config.routing import Routing
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue.recovery import BODY_GONE, ERASED, EVENT_COLUMNS, usable_event
+from premblyd.queue.arrivals import EVENT_COLUMNS, usable_event
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.store.engine import Database

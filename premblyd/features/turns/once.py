@@ -18,8 +18,8 @@ from premblyd.features.turns.order import keeps_open
 from premblyd.features.turns.tables import OnceRun
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, plain_id, same_id
-from premblyd.queue import recovery
 from premblyd.queue.digests import Digests
+from premblyd.queue.end import close_open_attempt, release
 from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Due, Job
 from premblyd.queue.names import names_of
@@ -158,15 +158,13 @@ class Turns:
         if delivery.state == State.RUNNING:
             if not delivery.attempts_left:
                 return Turn.NOW  # it has no attempt left, and ends dead
-            recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+            close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif not keeps_open(self._transaction, delivery) and (
             holder.id is None or self._is_noted(delivery.id, holder.id)
         ):
-            recovery.release(
-                self._transaction, delivery.id, State.SKIPPED, self._now_ms, None, delivery
-            )
+            release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None, delivery)
         else:
             return Turn.UNKNOWN
         return Turn.PASSED

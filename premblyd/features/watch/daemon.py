@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,19 +12,19 @@ from premblyd.features.watch.counting import Counts
 from premblyd.features.watch.settings import CHECKIN
 from premblyd.features.watch.settings import Checkin as CheckinSettings
 from premblyd.ground import loops, telemetry
-from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import Clock, boot_s
-from premblyd.record.told import Family
-from premblyd.services import Part, Runtime, Services
+from premblyd.ground.times import Clock
+from premblyd.record.told import Family, Situation
+from premblyd.services import Part, Services
 from premblyd.store.connections import backend
 from premblyd.store.readers import Readers
+from premblyd.store.writer import Writer
 
 AGAIN_S = 15.0  # after what failed: Healthchecks.io drops more than five heartbeats a minute
 TIMEOUT_S = 10.0
-LOOKED_S = 60.0  # ago the queue may have been looked at, however long the period is
 OFF_S = 3600.0  # until the next look, where there is nobody to check in with: a reload wakes
 NO_STORE = "webhooks can't be stored"
 NO_LOOK = "nothing checks for due deliveries"
@@ -34,12 +35,11 @@ class Checkin:
     they stop. One is sent only after a real commit and a real check of the queue."""
 
     def __init__(
-        self, can_store: Callable[[], Awaitable[bool]], looked_at_s: Callable[[], float]
+        self, can_store: Callable[[], Awaitable[bool]], is_alive: Callable[[], bool]
     ) -> None:
-        """`can_store` finds out by a commit. `looked_at_s`: when the queue was looked at last, as
-        `boot_s` counts."""
+        """`can_store` finds out by a commit. `is_alive`: whether the queue is looked at."""
         self._can_store = can_store
-        self._looked_at_s = looked_at_s
+        self._is_alive = is_alive
         self._settings: CheckinSettings | None = None
         self._client: HttpClient | None = None  # made when there is somebody to check in with
         self._wake = asyncio.Event()
@@ -65,19 +65,12 @@ class Checkin:
         if settings is None:
             return OFF_S
         every_s = settings.every_ms / 1000
-        if lack := await self._lacking(every_s):
+        lack = NO_STORE if not await self._can_store() else "" if self._is_alive() else NO_LOOK
+        if lack:
             self._tell("checkin.withheld", lack, reason=lack)
         elif await self._send(settings):
             return every_s
         return min(AGAIN_S, every_s / 4)
-
-    async def _lacking(self, every_s: float) -> str | None:
-        """Return why a heartbeat is not earned; None: it is."""
-        if not await self._can_store():
-            return NO_STORE
-        if boot_s() - self._looked_at_s() > min(every_s, LOOKED_S):
-            return NO_LOOK
-        return None
 
     async def _send(self, settings: CheckinSettings) -> bool:
         self._client = self._client or HttpClient()
@@ -104,7 +97,7 @@ class Checkin:
 
 
 class Exporter:
-    """Counts from its start on. `runtime` returns what the daemon's parts say now."""
+    """Counts from its start on."""
 
     def __init__(self, place: DatabaseAddress, clock: Clock) -> None:
         self.counts = Counts()
@@ -117,34 +110,41 @@ class Exporter:
         self._config = config
         self.counts.configure(config)
 
-    def watch(self, runtime: Callable[[], Runtime]) -> None:
-        """Ask `runtime` what the daemon's parts say."""
-        self._runtime = runtime
+    def watch(self, writer: Writer) -> None:
+        """Tell whether this one can commit."""
+        self._writer = writer
 
     async def expose(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that `accept`, a request's header, asks for, and that
         format: without those of the record where that can't be read, or takes too long."""
         async with self._one_at_a_time:
-            counts, runtime = self.counts.copy(), self._runtime()
-            settings, now_ms = self._config, self._clock.now_ms()
+            counts = self.counts.copy()
+            situation = functools.partial(
+                Situation,
+                now_ms=self._clock.now_ms(),
+                settings=self._config,
+                path=file_of(self._place),
+                store_error=self._writer.recent_error(),
+            )
             families = await asyncio.to_thread(_families)
             readers = Readers(backend(self._place), count=1)
             try:
                 record = await readers.run(
-                    lambda database: families.read(database, runtime, self._place, settings, now_ms)
+                    lambda database: families.read(situation(record=database))
                 )
             except PremblydError:
                 record = None
             finally:
                 await readers.close()
-            return await asyncio.to_thread(self._expose, counts, runtime, record, accept)
+            return await asyncio.to_thread(self._expose, counts, record, accept)
 
     def _expose(
-        self, counts: Counts, runtime: Runtime, record: Sequence[Family] | None, accept: str
+        self, counts: Counts, record: Sequence[Family] | None, accept: str
     ) -> tuple[bytes, str]:
-        families = _families()
-        sizes = backend(self._place).sizes()
-        exposed: tuple[bytes, str] = families.expose(counts, runtime, sizes, record, accept)
+        works, free = self._writer.last_error is None, backend(self._place).sizes().free_bytes
+        exposed: tuple[bytes, str] = _families().expose(
+            counts, record, accept, store_works=works, free_bytes=free
+        )
         return exposed
 
 
@@ -166,8 +166,8 @@ class Watch(Part):
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
 
     def open(self, services: Services) -> None:
-        self._metrics.watch(services.runtime)
-        self._checkin = Checkin(services.can_store, services.looked_at_s)
+        self._metrics.watch(services.writer)
+        self._checkin = Checkin(services.can_store, services.is_alive)
         services.opened.callback(self._checkin.close)
         self._troubles = TroubleWatch(
             AlertLog(services.writer),

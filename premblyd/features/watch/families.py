@@ -22,27 +22,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from premblyd import __version__
-from premblyd.config.models import Config
 from premblyd.feature import added
 from premblyd.features.watch.counting import Counts, Histogram
-from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.record import events, standing, troubles
 from premblyd.record.told import Family, Situation
-from premblyd.services import Runtime
-from premblyd.store.engine import Database, Sizes
 
 
-def read(
-    database: Database, runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int
-) -> list[Family]:
-    """Return what the record at `place` says. Raise StoreUnreadableError when it can't be read."""
-    situation = Situation(
-        record=database,
-        now_ms=now_ms,
-        settings=settings,
-        path=file_of(place),
-        store_error=runtime.store_error,
-    )
+def read(situation: Situation) -> list[Family]:
+    """Return what the record says. Raise StoreUnreadableError when it can't be read."""
     asked = (_of_record, *added("shown", "FAMILIES"))
     return [family for ask in asked for family in ask(situation)]
 
@@ -75,13 +62,18 @@ def _of_record(situation: Situation) -> Iterator[Family]:
 
 
 def expose(
-    counts: Counts, runtime: Runtime, sizes: Sizes, record: Sequence[Family] | None, accept: str
+    counts: Counts,
+    record: Sequence[Family] | None,
+    accept: str,
+    *,
+    store_works: bool,
+    free_bytes: int | None,
 ) -> tuple[bytes, str]:
     """Return all metrics in the format that `accept`, a request's header, asks for, and that
     format. `record` is None when it can't be read."""
     registry = CollectorRegistry(auto_describe=False)
     of_record = map(_metric, record or ())
-    of_daemon = _of_daemon(runtime, sizes, is_readable=record is not None)
+    of_daemon = _of_daemon(store_works, free_bytes, is_readable=record is not None)
     registry.register(_Families(chain(_of_counts(counts), of_daemon, of_record)))
     ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
@@ -128,16 +120,16 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     yield _histogram("premblyd_attempt_duration_seconds", ran, counts.attempt_durations, "action")
 
 
-def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator[Metric]:
+def _of_daemon(store_works: bool, free_bytes: int | None, *, is_readable: bool) -> Iterator[Metric]:
     build = {(__version__, platform.python_version()): 1}
     yield _gauge(
         "premblyd_build_info", "The version that runs; always 1.", build, "version", "python"
     )
     up = "Whether the last transaction was committed: 1, or 0."
-    yield _gauge("premblyd_store_up", up, runtime.store_works)
-    if sizes.free_bytes is not None:
+    yield _gauge("premblyd_store_up", up, store_works)
+    if free_bytes is not None:
         free = "What is free on the database's disk."
-        yield _gauge("premblyd_disk_free_bytes", free, sizes.free_bytes)
+        yield _gauge("premblyd_disk_free_bytes", free, free_bytes)
     readable = "Whether the numbers below could be read from the database: 1, or 0."
     yield _gauge("premblyd_record_readable", readable, is_readable)
 

@@ -9,7 +9,6 @@ class Alert(Table):
     it is."""
 
     kept = Kept.UNTIL_ENDED
-    is_record = False
     name = Text(PLAIN)
     # The kind of trouble, and behind a space what of its kind it is, such as an action. Empty: the
     # alert could not be sent.

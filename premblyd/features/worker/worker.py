@@ -5,9 +5,9 @@ import asyncio
 import functools
 import os
 import select
-import shlex
 import time
 from collections import deque
+from typing import Any
 
 from premblyd.config.models import Config, Endpoint
 from premblyd.features.worker.conversation import STOPPED, Conversation, Line, interrupted
@@ -15,7 +15,7 @@ from premblyd.features.worker.protocol import delivery_line, hello
 from premblyd.features.worker.settings import WorkerHook
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run import process
-from premblyd.run.invocation import Invocation, Preview, masked
+from premblyd.run.invocation import Invocation, masked
 from premblyd.run.process import Children
 from premblyd.run.shell import Threads, environment, not_started
 from premblyd.run.starting import LackError, Patience, Permit
@@ -112,9 +112,6 @@ def _settled(error: OSError | MemoryError) -> Result | LackError:
         return lack
 
 
-PREVIEW_CHARS = 2000
-
-
 class WorkerRunner:
     """Runs worker hooks. Over a reload a pool is kept whose hook and `concurrency` are the same."""
 
@@ -180,25 +177,15 @@ class WorkerRunner:
             conversation.gone()  # for premblyd: the kernel does not let it end
 
     @staticmethod
-    def preview(hook: WorkerHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+    def preview(hook: WorkerHook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
         """Return the exact command, environment and lines, with secrets masked."""
-        command = list(hook.worker)
         about = {"PREMBLYD_WORKER_IN": 3, "PREMBLYD_WORKER_OUT": 4}
-        variables = environment(masked(hook), about, os.environ)
-        greeting = hello(invocation.action).decode().rstrip()
-        line = delivery_line(1, invocation).decode().rstrip()
-        is_long = len(line) > PREVIEW_CHARS
-        return Preview(
-            facts={"worker": command, "environment": variables, "lines": [greeting, line]},
-            lines=[
-                shlex.join(command),
-                *(f"{name}={value}" for name, value in variables.items()),
-                "descriptor 3, before its first delivery:",
-                f"  {greeting}",
-                "descriptor 3, for this delivery:",
-                f"  {line[:PREVIEW_CHARS]}{' … and more' if is_long else ''}",
-            ],
-        )
+        lines = (hello(invocation.action), delivery_line(1, invocation))
+        return {
+            "worker": list(hook.worker),
+            "environment": environment(masked(hook), about, os.environ),
+            "lines": [line.decode().rstrip() for line in lines],
+        }
 
     async def _run(self, pool: Pool, invocation: Invocation) -> Result:
         permit = invocation.permit

@@ -54,8 +54,7 @@ class SqliteEngine:
         self.refusals = (*errors("IntegrityError", "DataError"), OverflowError)
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
-    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
-        del is_patient  # there are no locks but the one of the file
+    def transact(self, work: Callable[[Transaction], None]) -> None:
         try:
             self._require_same_file()  # else this might open another file
             connection: sqlite3.Connection = self._database.connection()

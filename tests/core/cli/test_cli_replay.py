@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.queue.recovery import BODY_GONE, ERASED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from tests.support.commands import (
     ACTIONS,
     Ran,

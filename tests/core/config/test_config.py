@@ -21,7 +21,6 @@ from premblyd.config.load import load_config, models, parse_config
 from premblyd.config.models import Action, Config
 from premblyd.config.secrets import Secret, SecretPlaces
 from premblyd.config.values import duration_ms, keys_of, listen, size_bytes
-from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.words import listed
 from tests.support.rows import for_each
@@ -310,34 +309,11 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
     assert digest("one", "x, retry: {attempts: 7}") != plain
 
 
-def worker(**keys: object) -> WorkerHook:
-    places = SecretPlaces(Path(), {})
-    return WorkerHook.model_validate({"worker": ["/bin/cat", "-u"], **keys}, context=places)
-
-
-def test_a_worker_hook_has_a_time_to_start_and_one_for_each_line() -> None:
-    plain = worker(timeout="5s")
-    assert (plain.worker, plain.program) == (("/bin/cat", "-u"), "/bin/cat")
-    assert (plain.timeout_ms, plain.start_timeout_ms, plain.longest_ms) == (5000, 30_000, 35_000)
-
-
-@for_each(
-    ("key", "value", "mistake"),
-    [
-        ("worker", [], "should have at least 1 item"),
-        ("start_timeout", "0s", "should be greater than or equal to 1"),
-        ("timeout", "soon", "should be a duration such as"),
-    ],
-)
-def test_a_mistake_in_a_worker_hook_is_told(key: str, value: object, mistake: str) -> None:
-    with pytest.raises(ValueError, match=mistake):
-        worker(**{key: value})
-
-
 ASKS = "asks Prembly, which needs a key: set"
 CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
 RIDDLE = "not YAML: expected alphabetic or numeric character, "
 NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, verified_by,"
+models()  # now the kinds of features are known, too
 ONE_HOOK = f"5:5: should have one of {listed(KINDS)}, not"
 STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessHook))
 

@@ -10,9 +10,9 @@ from premblyd.features.asking.confirm import write_down
 from premblyd.features.asking.hooks import Confirmed
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
+from premblyd.queue.end import CRASHED
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
-from premblyd.queue.recovery import CRASHED
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions
 from premblyd.store.states import State

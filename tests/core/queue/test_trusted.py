@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from premblyd.ground.times import DAY_MS, HOUR_MS
-from premblyd.queue import trusted
-from premblyd.queue.heartbeat import LEAST_MS, Gap, beat, gap_between, reconciled
-from premblyd.queue.trusted import MachineTime, advanced, counted_ms, is_apart
+from premblyd.queue import heartbeat
+from premblyd.queue.heartbeat import (
+    LEAST_MS,
+    Gap,
+    MachineTime,
+    advanced,
+    beat,
+    counted_ms,
+    gap_between,
+    is_apart,
+    reconciled,
+)
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
@@ -101,7 +110,7 @@ def test_what_somebody_says_to_be_right_is_written_over_it(store: Store) -> None
     beaten(store, START)
     for by_ms in (-400 * DAY_MS, 400 * DAY_MS):
         now = later(START, MINUTE_MS, set_by_ms=by_ms)
-        store.call(lambda each: trusted.write(each, now))  # noqa: B023
+        store.call(lambda each: heartbeat.write_trusted(each, now))  # noqa: B023
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms
         beaten(store, later(now, MINUTE_MS))
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms + MINUTE_MS

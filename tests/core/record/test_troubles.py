@@ -112,7 +112,7 @@ def test_deliveries_past_their_time_are_told(store: Store, record: Database) -> 
 
 def host(store: Store, name: str, *actions: str) -> Hosts:
     hosts = Hosts(store.writer, identity(name), actions)
-    store.wait(hosts.join((), NOW_MS))
+    store.wait(hosts.join(NOW_MS))
     return hosts
 
 

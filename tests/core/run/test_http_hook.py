@@ -26,11 +26,9 @@ from premblyd.ground.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
-from premblyd.run import http, starting
 from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
-from premblyd.run.starting import LackError
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, invocation, settings
 from tests.support.rows import for_each
@@ -362,21 +360,6 @@ def test_a_certificate_is_trusted_by_ca_file_alone_and_for_its_host_alone(tmp_pa
         assert broken(error, other, ca_file=certificate).outcome == "failed"
         assert server.requests == []
         assert run(server.url, ca_file=certificate).outcome == "succeeded"
-
-
-def test_out_of_descriptors_no_host_is_called_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[None] = []
-
-    def lack_the_second_time() -> None:
-        asked.append(None)
-        if len(asked) == 2:
-            raise LackError("file descriptors")
-
-    monkeypatch.setattr(starting, "MOST_TRIES", 1)
-    monkeypatch.setattr(starting, "PAUSE_S", 0)
-    monkeypatch.setattr(http, "require_descriptor", lack_the_second_time)
-    result = run("http://127.0.0.1:9/")
-    assert (result.outcome, result.error) == ("interrupted", "the machine lacks file descriptors")
 
 
 async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio.Task[Result]"]:

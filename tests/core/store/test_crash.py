@@ -23,7 +23,7 @@ DIE = """
 import os, signal
 from premblyd.run import dispatcher, shell
 from premblyd.receive import exchange
-from premblyd.queue import arrivals, claims, inbox, queue
+from premblyd.queue import arrivals, inbox, queue
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -60,7 +60,7 @@ def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | N
             "exchange.Exchange._answer = then_die(exchange.Exchange._answer)",
             *([("pending", 0, 3)], ["1/1"], ["succeeded"]),
         ),
-        ("claims._start_of = die", [("pending", 0, 3)], ["1/1"], ["succeeded"]),
+        ("queue.usable_event = die", [("pending", 0, 3)], ["1/1"], ["succeeded"]),
         ("shell.ShellRunner.run = die", *([("running", 1, 2)], ["1/2"], AGAIN)),
         ("queue.Queue.finish = die", *([("running", 1, 2)], ["1/1", "1/2"], AGAIN)),
         ("dispatcher._tell_finished = die", [("succeeded", 1, 2)], ["1/1"], ["succeeded"]),

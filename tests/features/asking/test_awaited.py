@@ -25,7 +25,7 @@ from premblyd.features.asking.tables import DOUBTS
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.spellings import Spelt, look_up
+from premblyd.queue.names import Spelt, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event

@@ -12,7 +12,7 @@ from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
-from premblyd.queue.recovery import BODY_GONE, ERASED
+from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.queue.register import Hosts
 from premblyd.run.invocation import of_job
 from premblyd.store.columns import PLAIN, Kept, columns
@@ -149,7 +149,7 @@ def test_a_delivery_that_is_due_when_its_event_was_erased_is_cancelled(store: St
 
 def test_a_claim_stands_until_its_person_is_erased(store: Store) -> None:
     """That of what was stored erased stands: its hook is told of nobody."""
-    store.wait(Hosts(store.writer, identity("host")).join((), NOW_MS))
+    store.wait(Hosts(store.writer, identity("host")).join(NOW_MS))
     arrive(store, NewDelivery("crm", 3), reference="ref-1")
     [job] = claim(store)
     assert store.wait(store.queue.prove(job))

@@ -156,7 +156,7 @@ def test_a_user_whom_the_server_does_not_take_for_the_role_is_told_who_may(
 def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> Hosts:
     hosts = Hosts(store.writer, identity(name, version="0.2.0"), actions, lost_after_ms)
     with closing(connect_read_only(store.place)) as database:
-        store.wait(hosts.join((), database.now_ms()))
+        store.wait(hosts.join(database.now_ms()))
     return hosts
 
 

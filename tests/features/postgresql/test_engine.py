@@ -17,9 +17,8 @@ from premblyd.features.postgresql.engine import TRIES
 from premblyd.features.postgresql.opening import plain
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import StoreUnavailableError
-from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery, add_event
-from premblyd.queue.register import Hosts
+from premblyd.queue.register import Hosts, Identity
 from premblyd.record import troubles
 from premblyd.record.told import Item, Situation
 from premblyd.store.connections import connect_read_only
@@ -258,8 +257,8 @@ def test_a_host_that_comes_back_knows_its_claims_of_locked_deliveries(
     store: Store, server: Server
 ) -> None:
     """Else it ends hooks that are its own."""
-    host = Hosts(store.writer, replace(of_this_process("host"), worker="host:1:boot"))
-    store.wait(host.join((), NOW_MS))
+    host = Hosts(store.writer, replace(Identity.of_this_process("host"), worker="host:1:boot"))
+    store.wait(host.join(NOW_MS))
     store.add("crm")
     [job] = claim(store, crm=1).jobs
     with deliveries_locked(server):

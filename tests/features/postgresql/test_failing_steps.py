@@ -13,7 +13,6 @@ from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import TableUnavailableError
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Room
-from premblyd.store import failing
 from premblyd.store.engine import Transaction
 from tests.support.database import url_of
 from tests.support.logs import Lines
@@ -33,7 +32,6 @@ CHANGES = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LOCK_WAIT", "100ms")
-    monkeypatch.setattr(engine, "SHORT_LOCK_WAIT", "50ms")
 
 
 @contextmanager
@@ -63,7 +61,7 @@ def both(store: Store, table: str, body: bytes) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_webhook_is_stored_although_what_shares_its_transaction_waits_for_a_lock(
-    store: Store, lines: Lines, table: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, lines: Lines, table: str
 ) -> None:
     with locked(store.place, table):
         for body in (b"1", b"2"):
@@ -72,35 +70,9 @@ def test_a_webhook_is_stored_although_what_shares_its_transaction_waits_for_a_lo
             assert isinstance(changed, TableUnavailableError)
             assert "holds a lock" in (store.writer.recent_error() or "")
     assert store.bodies() == [b"1", b"2"]
-    monkeypatch.setattr(failing, "FAILING_S", 0)
     assert both(store, table, b"3")[1] is None
     assert store.writer.last_error is None
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
-
-
-def test_while_a_step_fails_it_runs_alone_and_waits_for_no_lock_for_long(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[bool] = []
-    transact = store.engine.transact
-
-    def noting(work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
-        begun.append(is_patient)
-        transact(work, is_patient=is_patient)
-
-    monkeypatch.setattr(store.engine, "transact", noting)
-    with locked(store.place, "attempt"):
-        both(store, "attempt", b"1")
-        assert begun == [True, True], "together, then the webhook alone"
-        begun.clear()
-        both(store, "attempt", b"2")
-        both(store, "attempt", b"3")
-        assert begun == [True, False, True, False], "each webhook alone, and at once"
-    begun.clear()
-    monkeypatch.setattr(failing, "FAILING_S", 0)
-    both(store, "attempt", b"4")
-    both(store, "attempt", b"5")
-    assert begun == [True, True, True], "alone for the last time, and then together again"
 
 
 def test_steps_that_need_no_locked_table_go_on(store: Store) -> None:

@@ -77,22 +77,6 @@ def test_a_beat_that_is_told_late_does_not_undo_a_later_one(liveness: Liveness) 
     assert not liveness.must_let_go(at(108.9))
 
 
-@pytest.mark.parametrize("later", [at(160), at(100, shared_s=160)])
-def test_a_minute_without_a_beat_is_known_until_it_was_looked_again(later: SharedTime) -> None:
-    """By whichever clock: others have asked only those that they saw."""
-    liveness = Liveness(10)
-    liveness.heard(at(100))
-    liveness.heard(at(159.9))
-    assert not liveness.was_silent
-    liveness = Liveness(10)
-    liveness.heard(at(100))
-    for moment in (later, later):
-        liveness.heard(moment)
-        assert liveness.was_silent
-    liveness.looked_again()
-    assert not liveness.was_silent
-
-
 # Whom a daemon takes for lost, by what it sees of the others.
 
 LOST_AFTER_S = 10.0

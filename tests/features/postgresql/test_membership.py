@@ -130,7 +130,7 @@ def told(lines: list[EventDict]) -> list[str]:
 
 def orphan(store: Store) -> Callable[[], Any]:
     """Have a delivery run under a host that was lost, took it before it knew, and ended."""
-    store.wait(Hosts(store.writer, identity("b")).join((), NOW_MS))
+    store.wait(Hosts(store.writer, identity("b")).join(NOW_MS))
     store.add("crm")
     claim(store, crm=1)
     store.by_hand("UPDATE host SET ended = 'stopped', ended_at_ms = 1")

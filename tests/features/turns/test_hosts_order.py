@@ -10,7 +10,7 @@ import pytest
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.turns import order
 from premblyd.queue import inbox
-from premblyd.queue.finishing import FINISH, Report
+from premblyd.queue.end import FINISH, Report
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Job
 from premblyd.record.operating import Operator

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from premblyd.features.watch.daemon import Exporter
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
 from premblyd.queue.rejections import REASONS, ConnectionFault
-from premblyd.services import Runtime
 from tests.support.database import away
 from tests.support.jobs import action, endpoint, settings
 from tests.support.pages import PAGES, ROOT, explained
@@ -62,7 +62,8 @@ def counts() -> Counts:
 def exporter(place: DatabaseAddress) -> Exporter:
     exporter = Exporter(place, At())
     exporter.configure(CONFIG)
-    exporter.watch(lambda: Runtime(store_works=True))
+    writer: Any = SimpleNamespace(last_error=None, recent_error=lambda: None)
+    exporter.watch(writer)
     return exporter
 
 

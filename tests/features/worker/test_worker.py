@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.workers import WAIT, Working, end, python, shell
+from tests.features.worker.working import WAIT, Working, end, python, shell
 
 pytestmark = pytest.mark.process
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.features.worker.working import ANSWERS_OK, WAIT, shell
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
 from tests.support.webhooks import BODY
-from tests.support.workers import ANSWERS_OK, WAIT, shell
 
 pytestmark = pytest.mark.process
 

@@ -12,9 +12,9 @@ from premblyd.features.worker.protocol import numbered
 from premblyd.run import process
 from premblyd.run.starting import NOT_OURS, TAKEN_OVER, Permit
 from premblyd.run.strays import kill_marked, read_mark
+from tests.features.worker.working import WAIT, Working, end, runs, shell
 from tests.support.jobs import action
 from tests.support.waiting import until
-from tests.support.workers import WAIT, Working, end, runs, shell
 
 pytestmark = pytest.mark.process
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.support.workers import Working, end, shell
+from tests.features.worker.working import Working, end, shell
 
 pytestmark = pytest.mark.process
 

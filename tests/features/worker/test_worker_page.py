@@ -9,9 +9,9 @@ import pytest
 
 from premblyd.features.worker.protocol import AnswerKind, delivery_line, hello
 from premblyd.run.invocation import Invocation
+from tests.features.worker.working import Working, outcomes
 from tests.support.jobs import invocation
 from tests.support.pages import BLOCKS, PAGES, Block, blocks, explained, in_backticks
-from tests.support.workers import Working, outcomes
 
 PAGE = "docs/worker-protocol.md"
 YOUR_WORK = "your work"  # on the line where an example leaves it out

@@ -14,9 +14,9 @@ from premblyd.features.worker.conversation import UNHEARD, UNREAD
 from premblyd.run import starting
 from premblyd.run.invocation import Invocation
 from premblyd.run.starting import TAKEN_OVER, Permit
+from tests.features.worker.working import ANSWERS_OK, WAIT, Working, end, of_delivery, shell
 from tests.support.jobs import action
 from tests.support.waiting import until
-from tests.support.workers import ANSWERS_OK, WAIT, Working, end, of_delivery, shell
 
 pytestmark = pytest.mark.process
 
