@@ -258,41 +258,29 @@ def _events(database: Database, ids: list[int]) -> Iterator[_Told]:
 
 
 def _portion(database: Database, ids: list[int]) -> Iterator[_Told]:
-    events = _rows(database, Event, _Event, (Event.id, ids))
     deliveries = _rows(database, Delivery, _Delivery, (Delivery.event, ids))
-    its = {row.id: row.event_id for row in deliveries}
-    attempts = _rows(database, Attempt, AttemptRow, (Attempt.delivery, its))
-    more = {
-        table: _rows(
-            database,
-            table,
-            row,
-            *((each, ids) for each in _links(table, Event)),
-            *((each, its) for each in _links(table, Delivery)),
-        )
-        for table, row in _MORE
+    event_of = {row.id: row.event_id for row in deliveries}
+    attempts = _rows(database, Attempt, AttemptRow, (Attempt.delivery, event_of))
+    more: dict[int, dict[str, list[Row]]] = {
+        number: {table.exported_as: [] for table, _ in _MORE} for number in ids
     }
-    for event in events:
-        own = {row.id for row in deliveries if row.event_id == event.id}
+    for table, row in _MORE:
+        of_events = [(each, ids) for each in _links(table, Event)]
+        of_deliveries = [(each, event_of) for each in _links(table, Delivery)]
+        for found in _rows(database, table, row, *of_events, *of_deliveries):
+            events = [event_of.get(each) for each in _ids_in(found, table, Delivery)]
+            for number in more.keys() & {*events, *_ids_in(found, table, Event)}:
+                more[number][table.exported_as].append(found)
+    for event in _rows(database, Event, _Event, (Event.id, ids)):
         yield _Told(
             event=event,
             deliveries=[
-                {
-                    **dataclasses.asdict(row),
-                    "attempts": [each for each in attempts if each.delivery_id == row.id],
-                }
+                dataclasses.asdict(row)
+                | {"attempts": [each for each in attempts if each.delivery_id == row.id]}
                 for row in deliveries
-                if row.id in own
+                if row.event_id == event.id
             ],
-            more={
-                table.exported_as: [
-                    row
-                    for row in rows
-                    if event.id in _ids_in(row, table, Event)
-                    or not own.isdisjoint(_ids_in(row, table, Delivery))
-                ]
-                for table, rows in more.items()
-            },
+            more=more[event.id],
         )
 
 

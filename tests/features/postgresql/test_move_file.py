@@ -74,6 +74,6 @@ def test_a_table_that_came_over_otherwise_is_named(
             filled.kept[table] = [tuple(text) for text in texts]
 
     monkeypatch.setattr(filled, "put", otherwise)
-    with pytest.raises(MoveError, match=r"The copy differs from the original: event\."):
+    with pytest.raises(MoveError, match=r"The copy of event differs from the original\."):
         move_record(path, SERVER)
     assert not filled.is_finished
