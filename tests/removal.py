@@ -67,7 +67,7 @@ USED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "keeping": (
         {"retention": {"rejections": "90d"}},
         {},
-        "person hold --user-ref u --reason r --yes",
+        "person hold --user-ref u --reason r",
     ),
     "pause": ({}, {}, "pause tell"),
     "postgresql": ({"hosts": {"name": "one"}}, {}, ""),
