@@ -1,6 +1,8 @@
 """What a request leaves that never becomes a webhook: a line and a row, and not too many."""
 
 import threading
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -8,7 +10,6 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient
 
 from premblyd.config.models import Endpoint
-from premblyd.features.watch.counting import Counts
 from premblyd.ground import telemetry
 from premblyd.queue import rejections
 from premblyd.receive import evidence
@@ -91,10 +92,15 @@ async def test_no_path_of_a_stranger_is_logged(
 
 
 @pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
-    """What the metrics count meanwhile."""
-    counts = Counts()
-    monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, counts.listen])
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What is told of refusals meanwhile, by reason."""
+    counts: Counter[str] = Counter()
+
+    def hear(event: str, fields: Mapping[str, Any]) -> None:
+        if event == "webhook.rejected":
+            counts[fields["reason"]] += 1
+
+    monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, hear])
     return counts
 
 
@@ -102,7 +108,7 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     client: Client,
     reception: Reception,
     monkeypatch: pytest.MonkeyPatch,
-    counts: Counts,
+    counts: Counter[str],
     lines: Lines,
 ) -> None:
     reception.use()
@@ -117,7 +123,7 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     assert "trailing slash" in lines[-2]["hint"]
     assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
     assert len(await kept_rows(reception)) == LINES_PER_MINUTE + 1
-    assert counts.rejections == {"no such path": LINES_PER_MINUTE + 31}
+    assert counts == {"no such path": LINES_PER_MINUTE + 31}
 
 
 async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_it(

@@ -344,7 +344,6 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     other = store.beside("other")
     store.add()
     round_ = Round(settings(body="1d"))
-    round_.take(store.call(round_.work(LATER_MS)))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
         done = store.call(round_.work(LATER_MS))
         assert (done.is_busy, done.count) == (True, 0)

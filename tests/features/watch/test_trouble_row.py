@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
-HERE = "tests.core.record.test_trouble_row"
+HERE = "tests.features.watch.test_trouble_row"
 # What whoever adds a trouble writes, done in the daemon before it starts.
 ADDED = f"""
 from premblyd.features.watch import alerts as watch
