@@ -96,6 +96,8 @@ class Daemon:
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()
         ended = await hosts.ended({mark.worker for mark in marks})
+        if self._backend.is_shared:  # no other host may know yet that it is dead
+            ended |= {mark.worker for mark in marks if _is_of_dead(mark.worker, own.name)}
         leftovers = kill_marked({mark for mark in marks if mark.worker in ended})
         self._open_hooks(opened)
         self._open_receiver(opened)
@@ -321,3 +323,9 @@ class Daemon:
             listening=self._listening,
             console=next((part.address for part in self._parts if part.address), None),
         )
+
+
+def _is_of_dead(worker: str, name: str) -> bool:
+    """Return whether a worker was a daemon of this host that is dead."""
+    own, _, number = worker.rpartition(":")[0].rpartition(":")
+    return own == name and not Path(f"/proc/{number}").exists()

@@ -70,6 +70,18 @@ def test_what_a_killed_host_ran_runs_elsewhere(tmp_path: Path, server: Server, r
         assert shown(other) == []
 
 
+def test_what_a_killed_host_left_is_gone_at_its_next_start_and_runs_again_once_it_is_lost(
+    tmp_path: Path, server: Server, runs: Runs
+) -> None:
+    with hosts(tmp_path, "a", server=server, actions=runs.actions) as (own,):
+        own.send(b"{}")
+        wait_until(runs.workers)
+        own.kill()
+        own.start()
+        assert own.log("daemon.started")[-1]["killed_leftovers"] > 0
+        own.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
+
+
 def test_a_stopped_host_comes_back_and_lets_go_of_what_others_run(
     tmp_path: Path, server: Server, runs: Runs
 ) -> None:
