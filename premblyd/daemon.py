@@ -83,7 +83,7 @@ class Daemon:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
         self._open_store(opened)
-        about = next((about(settings) for about in added("daemon", "HOSTS")), AboutHost())
+        about = next((about(settings) for about in added("backends", "HOSTS")), AboutHost())
         own = Identity.of_this_process(about.name or socket.gethostname())
         self._queue = Queue(self._writer, own.worker)
         names = (action.name for action in settings.actions)
@@ -151,7 +151,7 @@ class Daemon:
         """Return what knows of other daemons, where there may be others."""
         if not self._backend.is_shared:
             return Member(hosts, self._queue, self._clock)
-        [make_member] = added("daemon", "MEMBERS")
+        [make_member] = added("backends", "MEMBERS")
         member: Member = make_member(
             hosts=hosts,
             queue=self._queue,

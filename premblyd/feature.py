@@ -14,7 +14,7 @@ none of those that it does not need:
                   log may name verifications. And models of its hooks: to be defined is enough for
                   them (config/hooks.py)
     sample.yaml   its lines in the sample that `init` writes (cli/check.py)
-    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views;
+    tables.py     TABLES: models (`premblyd/store/columns.py`). VIEWS: statements that make views;
                   IN_SQLITE, IN_POSTGRESQL: those that make triggers, in that engine's SQL. EXPIRED:
                   those that delete what has expired, by `now_ms`; COPIES: the table of the copies
                   that there are; NEEDED: the condition on a delivery that has ended, but is still
@@ -38,8 +38,8 @@ none of those that it does not need:
                   (keeping/removing.py); SHIFTS: statements that move its due times when the clock
                   was set (`Queue.shift`)
     daemon.py     PARTS: what a running daemon has more (`services.py`)
-                  HOSTS, MEMBERS: what makes it one of several hosts (`queue/member.py`)
-    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
+    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`); HOSTS,
+                  MEMBERS: what makes a daemon one of several hosts (`queue/register.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
 """
 

@@ -14,7 +14,7 @@ from premblyd.queue.queue import Queue
 from premblyd.queue.register import Identity
 from premblyd.run.dispatcher import Gate
 from premblyd.run.kinds import Runners
-from premblyd.store.backend import Backend
+from premblyd.store.engine import Backend
 from premblyd.store.writer import Writer
 
 Expose = Callable[[str], Awaitable[tuple[bytes, str]]]

@@ -101,7 +101,9 @@ async def _health_error(daemon: Presence) -> str | None:
         client.close()
     if answer.status == 200:
         return None
-    return f"its health check says {answer.status or 'nothing'}"
+    if not answer.status:
+        return "it does not answer its health check"
+    return f"its health check says {answer.status}"
 
 
 def _print_items(items: Sequence[Item]) -> None:

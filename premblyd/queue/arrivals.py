@@ -3,20 +3,20 @@ hooks. If somebody made a row unreadable, its delivery ends dead, with the reaso
 
 import functools
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
 from premblyd.queue.digests import KEY_DIGITS, Digests
 from premblyd.queue.names import reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Transaction, param
-from premblyd.store.portions import of_size
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Delivery, Event
 
+T = TypeVar("T")
 PORTION_BYTES = 1 << 20
 By = Literal["body", "token"]  # see config.inquiries.Duplicates
 
@@ -206,3 +206,17 @@ def usable_event(row: Sequence[Any] | None) -> StoredEvent:
         is_erased=values.pop("removed_parts") == RemovedParts.ERASED,
         **values,
     )
+
+
+def of_size(sizes: Iterable[tuple[T, int]], most_bytes: int) -> Iterator[list[T]]:
+    """Split the events that are read or written at once, each with the size of its body, so that
+    their bodies find room."""
+    portion: list[T] = []
+    total = 0
+    for event, body_bytes in sizes:
+        if portion and total + body_bytes > most_bytes:
+            yield portion
+            portion, total = [], 0
+        portion.append(event)
+        total += body_bytes
+    yield portion

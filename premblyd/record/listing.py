@@ -16,8 +16,8 @@ from peewee import Expression, Field, ModelSelect
 
 from premblyd.feature import added
 from premblyd.ground.privacy import Shape
+from premblyd.store.columns import Table
 from premblyd.store.engine import Database
-from premblyd.store.table import Table
 
 C = TypeVar("C", bound="Chosen")
 Ids = tuple[int, int | None]  # from the first to the last; None: to the newest

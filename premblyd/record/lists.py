@@ -25,9 +25,8 @@ from premblyd.record.filters import (
 )
 from premblyd.record.listing import AddedColumn, Chosen, Condition, Ids, Listed
 from premblyd.record.queries import FEW, MOST_ROWS, By, Row, row_of
-from premblyd.store.columns import PLAIN, Number, Seen
+from premblyd.store.columns import PLAIN, Number, Seen, Table
 from premblyd.store.engine import Database
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event, OperatorAction, Rejection
 
 LIMIT = 50

@@ -26,11 +26,10 @@ from peewee import (
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.privacy import Shape, mask
 from premblyd.record.listing import AddedColumn
-from premblyd.store.columns import PLAIN, Column, ColumnType, Seen
+from premblyd.store.columns import PLAIN, Column, ColumnType, Seen, Table
 from premblyd.store.columns import columns as columns_of
 from premblyd.store.connections import translated
 from premblyd.store.engine import Database
-from premblyd.store.table import Table
 
 # The columns that have a reference or a user_ref, or what stands for one.
 NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})

@@ -274,7 +274,7 @@ def daemon(situation: Situation) -> Iterator[Item]:
 def database(situation: Situation) -> Iterator[Item]:
     """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
     seen = situation.store_error or situation.health_error
-    text = f"The database can't store webhooks: {seen}." if seen else situation.unreadable
+    text = f"The daemon can't store webhooks: {seen}." if seen else situation.unreadable
     if text is not None:
         yield Item(
             severity=Severity.URGENT,

@@ -3,11 +3,16 @@
 Rows of lists, masks, JSON, CSV, what `move` brings over and the truth values of another engine are
 made from it. Each column says what it holds, so that what is private is known before it is shown:
 `Text(PERSONAL, shown=Shape.REFERENCE, null=True)`.
+
+And what a table is: beside its columns, what must be unique, what can't be (`checks`), and its
+indexes, each as `name (columns)` with a condition, if it has one. schema.py makes it of that. A
+check says what holds of a row by itself, and lists no words: to change one, SQLite would have to
+write the table anew.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from peewee import (
     SQL,
@@ -177,3 +182,35 @@ def emptied_if(condition: Node, table: type[Model], values: Mapping[str, Any]) -
 def columns(table: type[Model], seen: Seen = Seen.NOWHERE) -> list[Column]:
     """Return the columns of a table that people see where they look at `seen`; all: NOWHERE."""
     return [column for column in table._meta.sorted_fields if column.seen >= seen]
+
+
+class _Described(Model):
+    kept: ClassVar[Kept]  # its rows, and what its columns say nothing else of
+    is_moved: ClassVar[bool] = True  # False: who made its rows makes them anew after a move
+    # What a row has while its event must stay whole, and once that is erased; with the time in
+    # `finished_at_ms`, if it had not ended.
+    waiting: ClassVar[Mapping[str, Any]] = {}
+    stopped: ClassVar[Mapping[str, Any]] = {}
+    # Of rows about no event: the column with a verification's reference, and the one with what an
+    # operator wrote.
+    named_by: ClassVar[str] = ""
+    noted_in: ClassVar[str] = ""
+    exported_as: ClassVar[str] = (
+        ""  # what its rows are called in a copy of what is held of somebody
+    )
+    unique: ClassVar[tuple[str, ...]] = ()
+    checks: ClassVar[tuple[str, ...]] = ()
+    indexes: ClassVar[tuple[str, ...]] = ()
+
+    class Meta:
+        legacy_table_names = False
+
+
+class Table(_Described):
+    id = Id(PLAIN)
+
+
+class RollUp(_Described):
+    """A table of counts, kept in the transactions that make what they count."""
+
+    kept = Kept.PERMANENT

@@ -10,8 +10,7 @@ from pathlib import Path
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.store.backend import Backend
-from premblyd.store.engine import Database
+from premblyd.store.engine import Backend, Database
 from premblyd.store.sqlite import files, opening
 from premblyd.store.sqlite.engine import SqliteBackend
 

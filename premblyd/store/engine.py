@@ -1,5 +1,5 @@
 """What every user of a database needs, whichever engine it is: statements, transactions that run
-them, and an engine for the writer's thread. backend.py has every way to open it.
+them, an engine for the writer's thread, and every way to open it (`Backend`).
 
 A statement is a Peewee query, built once and run often: each engine compiles it once. The hot path
 (inbox, queue, writer) knows what is here alone; `sqlite/` is one, a feature may be another.
@@ -7,6 +7,7 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -16,7 +17,7 @@ from peewee import CTE, Expression, Field, Node, Query, Value
 
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.times import Clock
-from premblyd.store.table import Table
+from premblyd.store.columns import Table
 
 Row = tuple[Any, ...]
 Done = TypeVar("Done")
@@ -394,3 +395,38 @@ class Inspection:
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()  # why a daemon can't start on it
+
+
+class Backend(Protocol):
+    """A database of one engine, and every way to open it."""
+
+    is_shared: bool  # other daemons may work on it at the same time
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other daemons out for as long as it is entered, where the engine serves only one.
+        Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
+
+    def prepare(self) -> bool:
+        """Make what is missing of the schema; return whether the database is new.
+
+        Raise SchemaError when another build of premblyd made it, StoreUnavailableError when it
+        can't be opened.
+        """
+
+    def inspect(self) -> Inspection:
+        """Try what a daemon does first, `hold` and `prepare`, and change nothing. That a daemon has
+        it already is no obstacle. It takes a few seconds at most."""
+
+    def engine(self) -> Engine:
+        """Return what the writer's thread works with."""
+
+    def connect_read_only(self) -> Database:
+        """Return a connection that only reads. Raise PremblydError when there is no database of
+        this premblyd's, StoreUnavailableError when it can't be read."""
+
+    def connect_operator(self) -> Database:
+        """Return a connection for a command that writes while daemons run. Raise as
+        `connect_read_only`."""
+
+    def sizes(self) -> Sizes:
+        """Return how large it is. It may read the database, so not in the loop."""

@@ -1,87 +1,19 @@
 """Reading beside the daemon's work: a few connections, each with a thread and a limit of time, so
-that people who look at the record slow down neither the loop nor the writer. A database can be
-interrupted; what Python itself computes is stopped by an exception in its thread."""
+that people who look at the record slow down neither the loop nor the writer. What the database does
+is interrupted then."""
 
 import asyncio
 import contextlib
-import ctypes
-import functools
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from premblyd.ground.errors import PremblydError, TryAgainError
-from premblyd.store.backend import Backend
 from premblyd.store.connections import translated
-from premblyd.store.engine import Database
+from premblyd.store.engine import Backend, Database
 
 Found = TypeVar("Found")
-
-
-class Stopped(BaseException):
-    """Raised in the thread, wherever it is. Nobody's `except Exception` takes it."""
-
-
-class Stopper:
-    """Has a thread do a piece of work, which other threads can stop meanwhile. What follows the
-    work is never stopped.
-
-    The work must start no threads, as connecting to PostgreSQL does: until a new thread runs,
-    CPython takes it for the one that starts it, so it would be stopped instead, and be waited for
-    without end.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread_id: int | None = None
-
-    def run(self, work: Callable[[], Found]) -> Found:
-        """Do the work in this thread. Raise Stopped when it was stopped, and what `work` raises.
-
-        CPython raises the exception at a call or a jump, whichever comes next, so it may still do
-        so after the work: the one that was set before it ended, and the one that another thread was
-        setting just then. Each spoils one `_settle` at most; the third finds none.
-        """
-        try:
-            try:
-                try:
-                    return self._stoppable(work)
-                finally:
-                    self._settle()
-            finally:
-                self._settle()
-        finally:
-            self._settle()
-
-    def stop(self) -> None:
-        """Stop the work, if any: as soon as the thread is in Python's code."""
-        with self._lock:
-            if self._thread_id is not None:
-                _raise(self._thread_id, Stopped)
-
-    def _stoppable(self, work: Callable[[], Found]) -> Found:
-        try:
-            self._thread_id = threading.get_ident()
-            return work()
-        finally:
-            self._thread_id = None  # before any call: nothing can be raised before it
-
-    def _settle(self) -> None:
-        """Wait for who is stopping the work just now, then take back what is still to be raised."""
-        try:
-            self._lock.acquire()
-        finally:  # not `with`: it can be left in the middle of being entered
-            self._lock.release()
-        _raise(threading.get_ident(), None)
-
-
-def _raise(thread_id: int, kind: type[BaseException] | None) -> None:
-    """Have a thread raise an exception of this kind; None: not the one it was to raise."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread_id), None if kind is None else ctypes.py_object(kind)
-    )
 
 
 COUNT = 2
@@ -105,7 +37,6 @@ class _Reader:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._thread = ThreadPoolExecutor(1, "premblyd-reader")
-        self._stopper = Stopper()
         self._database: Database | None = None
         self._stop_reading: Callable[[], None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -119,19 +50,13 @@ class _Reader:
         self._was_late, self._is_late = self._is_late, False
         self._alarm = loop.call_later(time_limit_s, self._interrupt, loop)
         try:
-            return await loop.run_in_executor(self._thread, self._work_in_time, work)
+            return await loop.run_in_executor(self._thread, self._work, work)
         finally:
             self._alarm.cancel()
 
     def close(self) -> None:
         self._thread.submit(self._disconnect)
         self._thread.shutdown()
-
-    def _work_in_time(self, work: Callable[[Database], Found]) -> Found:
-        try:
-            return self._work(work)
-        except Stopped:
-            raise TooSlowError(_TOO_SLOW) from None
 
     def _work(self, work: Callable[[Database], Found]) -> Found:
         if self._was_late:  # to stop what is read may have ended the connection
@@ -153,8 +78,7 @@ class _Reader:
                 self._stop_reading = self._database.interrupter()
             if self._is_late:  # there was nothing yet to be stopped
                 raise TooSlowError(_TOO_SLOW)
-            # Not while it connects: see Stopper.
-            return self._stopper.run(functools.partial(work, self._database))
+            return work(self._database)
         except PremblydError:
             if self._is_late:
                 raise TooSlowError(_TOO_SLOW) from None
@@ -165,7 +89,6 @@ class _Reader:
         at that moment. (Nothing new begins there before the loop has seen the end of what runs.)"""
         self._is_late = True
         self._alarm = loop.call_later(AGAIN_S, self._interrupt, loop)
-        self._stopper.stop()
         if (stop_reading := self._stop_reading) is not None:
             stop_reading()
 

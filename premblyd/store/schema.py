@@ -17,8 +17,7 @@ from peewee import Database
 from premblyd.feature import added, installed
 from premblyd.ground.errors import SchemaError
 from premblyd.store import tables
-from premblyd.store.columns import Column, ColumnType, Reference, columns
-from premblyd.store.table import RollUp
+from premblyd.store.columns import Column, ColumnType, Reference, RollUp, columns
 from premblyd.store.tables import VIEWS
 
 # The core's first: those of features refer to them.

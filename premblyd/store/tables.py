@@ -21,10 +21,10 @@ from premblyd.store.columns import (
     Real,
     Reference,
     Seen,
+    Table,
     Text,
     Truth,
 )
-from premblyd.store.table import Table
 
 
 class Event(Table):

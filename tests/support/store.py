@@ -26,9 +26,8 @@ from premblyd.queue.hooks import Bound, Hooks
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
-from premblyd.store.backend import Backend
 from premblyd.store.connections import backend
-from premblyd.store.engine import Transaction, insert
+from premblyd.store.engine import Backend, Transaction, insert
 from premblyd.store.tables import VerificationName
 from premblyd.store.writer import Writer
 from tests.support import postgresql

@@ -16,11 +16,11 @@ from premblyd.store.columns import (
     Number,
     Reference,
     Seen,
+    Table,
     Text,
     Truth,
 )
 from premblyd.store.states import AwaitedState, InquiryResult
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event
 
 

@@ -35,9 +35,8 @@ from premblyd.store.connections import backend
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
 from premblyd.store.sqlite.connecting import connect, errors
 from premblyd.store.sqlite.engine import SqliteBackend
-from premblyd.store.sqlite.files import PART, lacking_room, real_path
+from premblyd.store.sqlite.files import PART, become_owner, lacking_room, real_path
 from premblyd.store.sqlite.opening import plain
-from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Watch
 
 _MEET = insert(BackupFolder, "folder", if_unique=True)

@@ -48,6 +48,7 @@ from premblyd.store.sqlite.connecting import NotOpenedError, failures
 from premblyd.store.sqlite.files import (
     MODE,
     NEW,
+    become_owner,
     beside,
     hold,
     lacking_room,
@@ -56,7 +57,6 @@ from premblyd.store.sqlite.files import (
     size,
 )
 from premblyd.store.sqlite.opening import plain
-from premblyd.store.sqlite.ownership import become_owner
 from premblyd.store.sqlite.taking import Source, Watch
 
 _RECORD = "SELECT schema_number, schema_digest, record_id FROM record"

@@ -1,7 +1,6 @@
 """Where copies go."""
 
-from premblyd.store.columns import PLAIN, Kept, Moment, Text
-from premblyd.store.table import Table
+from premblyd.store.columns import PLAIN, Kept, Moment, Table, Text
 
 
 class BackupFolder(Table):

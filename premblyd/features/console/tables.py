@@ -1,9 +1,8 @@
 """Who is signed in to the console."""
 
 from premblyd.ground.privacy import Shape
-from premblyd.store.columns import PERSONAL, PLAIN, SECRET, Kept, Moment, Text
+from premblyd.store.columns import PERSONAL, PLAIN, SECRET, Kept, Moment, Table, Text
 from premblyd.store.engine import param
-from premblyd.store.table import Table
 
 
 class ConsoleToken(Table):

@@ -25,6 +25,7 @@ from premblyd.store.connections import translated
 from premblyd.store.sqlite.connecting import connect
 from premblyd.store.sqlite.files import (
     NEW,
+    as_owner,
     beside,
     hold,
     lacking_room,
@@ -34,7 +35,6 @@ from premblyd.store.sqlite.files import (
     size,
 )
 from premblyd.store.sqlite.opening import opening_key, require_readable
-from premblyd.store.sqlite.ownership import as_owner
 from premblyd.store.sqlite.replacing import keep_others_out, put_in_place
 from premblyd.store.sqlite.taking import Watch, what_is_wrong, write
 

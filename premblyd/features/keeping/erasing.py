@@ -23,6 +23,7 @@ from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, H
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.queue import heartbeat, register
+from premblyd.queue.arrivals import of_size
 from premblyd.queue.digests import Digests
 from premblyd.record.operating import write_down
 from premblyd.store.engine import (
@@ -35,7 +36,6 @@ from premblyd.store.engine import (
     insert,
     param,
 )
-from premblyd.store.portions import of_size
 from premblyd.store.states import RemovedParts, State
 from premblyd.store.tables import Delivery, Event
 

@@ -15,11 +15,10 @@ from premblyd.features.keeping.tables import Hold
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
-from premblyd.store.columns import Kept, emptied
+from premblyd.store.columns import Kept, Table, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts, State
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, OperatorAction, VerificationName
 
 SHORTEST_NAME = 4  # characters

@@ -32,10 +32,9 @@ from premblyd.record import operating, queries
 from premblyd.record.events import AttemptRow
 from premblyd.record.operating import Operator
 from premblyd.record.queries import Row, row_of
-from premblyd.store.columns import Seen
+from premblyd.store.columns import Seen, Table
 from premblyd.store.engine import Database, Lookup, Transaction
 from premblyd.store.schema import TABLES
-from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event
 
 FORMAT = "premblyd-person/1"

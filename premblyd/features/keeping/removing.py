@@ -24,11 +24,10 @@ from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
 from premblyd.queue.names import GROUPS, Spelt, look_up
 from premblyd.record.operating import EVENTS
-from premblyd.store.columns import Kept, Reference, columns, emptied
+from premblyd.store.columns import Kept, Reference, Table, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts
-from premblyd.store.table import Table
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 
 BODY = (Kept.BODY,)

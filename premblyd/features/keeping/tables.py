@@ -3,8 +3,7 @@
 from enum import StrEnum
 
 from premblyd.ground.privacy import Shape
-from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, Kept, Moment, Number, Seen, Text
-from premblyd.store.table import Table
+from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, Kept, Moment, Number, Seen, Table, Text
 
 
 class Removed(StrEnum):

@@ -1,8 +1,7 @@
 """Which actions are paused."""
 
 from premblyd.ground.privacy import Shape
-from premblyd.store.columns import PERSONAL, PLAIN, Kept, Moment, Text
-from premblyd.store.table import Table
+from premblyd.store.columns import PERSONAL, PLAIN, Kept, Moment, Table, Text
 
 
 class Pause(Table):

@@ -1,11 +1,17 @@
-"""What a feature adds to `premblyd/store/connections.py`, without the library that it needs."""
+"""What a feature adds to `premblyd/store/connections.py`, without the library that it needs; and
+what makes a daemon one of several hosts."""
 
 import sys
+from typing import Any
 
+from premblyd.config.models import Config
+from premblyd.features.postgresql.membership import Membership
+from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.store.backend import Backend
+from premblyd.queue.register import AboutHost
+from premblyd.store.engine import Backend
 
 
 def backend(place: DatabaseAddress) -> Backend | None:
@@ -30,5 +36,17 @@ def as_ours(error: Exception, to: type[StoreUnavailableError]) -> PremblydError 
     return None if opening is None else opening.as_ours(error, to)
 
 
+def about(settings: Config) -> AboutHost:
+    """Return what `hosts` says."""
+    hosts = HOSTS_KEY.of(settings)
+    return AboutHost(name=hosts.name_value, lost_after_ms=hosts.lost_after_ms)
+
+
+def member(*, backend: Any, **more: Any) -> Membership:
+    """Return a daemon's part among those on its database."""
+    return Membership(beacon=backend.beacon(), **more)
+
+
 BACKENDS = (backend,)
 TRANSLATIONS = (as_ours,)
+HOSTS, MEMBERS = (about,), (member,)

@@ -62,7 +62,7 @@ class _TryAgainError(PremblydError):
 
 
 class PostgresqlEngine:
-    """See engines.engine.Engine."""
+    """See engine.Engine."""
 
     runs_here = False
     refusals: tuple[type[Exception], ...] = _REFUSALS
@@ -139,7 +139,7 @@ class PostgresqlEngine:
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlBackend:
-    """See engines.backend.Backend."""
+    """See engine.Backend."""
 
     server: Server
     is_shared = True

@@ -222,6 +222,12 @@ class _Database(Database, PostgresqlDatabase):
             raise
         return connection
 
+    def table_exists(self, table_name: str, schema: str | None = None) -> bool:
+        """Return whether statements find it: in whichever schema, so that one that somebody puts
+        before begins no second record."""
+        [(found,)] = self.execute_sql("SELECT to_regclass(%s) IS NOT NULL", [table_name])
+        return bool(found)
+
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         with translated():
             return run(self.connection(), work, self.digest_key, alone=alone)

@@ -372,7 +372,7 @@ def _returning(query: Any, *more: Any) -> Query:
 
 
 class PostgresqlTransaction(Transaction):
-    """See engines.engine.Transaction."""
+    """See engine.Transaction."""
 
     insert_sizes = (64, 32, 16, 8, 4, 2, 1)
     compiled = staticmethod(compiled)

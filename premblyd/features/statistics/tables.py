@@ -2,8 +2,7 @@
 
 from peewee import CompositeKey
 
-from premblyd.store.columns import PLAIN, ZERO, Moment, Number, Text
-from premblyd.store.table import RollUp
+from premblyd.store.columns import PLAIN, ZERO, Moment, Number, RollUp, Text
 
 
 class EventHour(RollUp):

@@ -17,12 +17,11 @@ from premblyd.config.routing import Routing
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue.arrivals import EVENT_COLUMNS, usable_event
+from premblyd.queue.arrivals import EVENT_COLUMNS, of_size, usable_event
 from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.store.engine import Database
-from premblyd.store.portions import of_size
 from premblyd.store.tables import Delivery, Event
 
 MOST_ROWS = 500

@@ -2,9 +2,19 @@
 
 from peewee import fn
 
-from premblyd.store.columns import DIGEST, PLAIN, ZERO, Kept, Number, Reference, Seen, Text, Truth
+from premblyd.store.columns import (
+    DIGEST,
+    PLAIN,
+    ZERO,
+    Kept,
+    Number,
+    Reference,
+    Seen,
+    Table,
+    Text,
+    Truth,
+)
 from premblyd.store.states import State
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery
 
 HELD_BY = "turns"  # what waits in a line

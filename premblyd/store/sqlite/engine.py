@@ -24,7 +24,6 @@ from premblyd.store.sqlite.files import (
     restrict,
     size,
     try_out,
-    used_beside,
 )
 from premblyd.store.sqlite.opening import connect, plain
 from premblyd.store.sqlite.transaction import SqliteTransaction
@@ -40,7 +39,7 @@ FILE_REPLACED = (
 
 
 class SqliteEngine:
-    """See engines.engine.Engine."""
+    """See engine.Engine."""
 
     runs_here = True
 
@@ -98,7 +97,7 @@ _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETO
 
 @dataclass(frozen=True, slots=True)
 class SqliteBackend:
-    """See engines.backend.Backend."""
+    """See engine.Backend."""
 
     path: Path
     key_path: Path | None = None  # of an encrypted one
@@ -138,11 +137,7 @@ class SqliteBackend:
                 return Inspection()
         except PremblydError as error:
             return Inspection(obstacles=(str(error),))
-        new = f"There is no database at {self.path}: a new one would be made."
-        if not (others := used_beside(self.path)):
-            return Inspection(facts=(new,))
-        named = ", ".join(map(str, others))
-        return Inspection(warnings=(f"{new} Is {named} meant?",))
+        return Inspection(facts=(f"There is no database at {self.path}: a new one would be made.",))
 
     def engine(self) -> SqliteEngine:
         return SqliteEngine(self.path, self.key_path)

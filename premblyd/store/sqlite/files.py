@@ -135,13 +135,6 @@ def try_out(path: Path) -> None:
             os.close(os.open(beside(real, suffix), os.O_RDWR | os.O_CLOEXEC))
 
 
-def used_beside(path: Path) -> list[Path]:
-    """Return the other databases in the folder on which a daemon has worked."""
-    real = real_path(path)
-    locked = (lock.with_suffix("") for lock in real.parent.glob(f"*{LOCK}"))
-    return sorted(file for file in locked if file != real and size(file))
-
-
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Keep other daemons out for as long as it is entered. Raise AlreadyRunningError when one works
@@ -195,3 +188,44 @@ def _require_one_name(real: Path) -> None:
                 f"{real} has a second name (a hard link). A program that uses that name would not"
                 f" see its WAL and its lock. Find it with `find / -samefile {real}`, and remove it."
             )
+
+
+# As whom root works on a database, which belongs to the service's user: whatever somebody puts in
+# its way there, it can do no more than the service.
+
+
+def become_owner(database: Path) -> None:
+    """From here on, root is the user whom the database belongs to."""
+    with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
+        owner = _owner_of(database)
+        if os.geteuid() == 0 and owner.st_uid:
+            os.setgroups([owner.st_gid])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
+
+
+@contextlib.contextmanager
+def as_owner(database: Path) -> Iterator[None]:
+    """Have root be that user for as long as it is entered."""
+    owner = _owner_of(database)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _owner_of(database: Path) -> os.stat_result:
+    """Return to whom a database belongs: its file, or its folder. Whoever has made a link to it,
+    and is not root, may do no more there than before."""
+    found = database if os.path.lexists(database) else database.parent
+    link = found.lstat()
+    return link if link.st_uid else found.stat()

@@ -55,7 +55,7 @@ _MAX_CHANGES = 64  # rows in one UPDATE
 
 
 class SqliteTransaction(Transaction):
-    """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock.
+    """See engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock.
 
     Statements run in few calls, because the sqlite3 module changes threads at every statement and
     every row it fetches, and each change may wait for the loop.

@@ -140,20 +140,12 @@ def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_new_database_is_told_and_named_which_one_may_be_meant(tmp_path: Path) -> None:
+def test_a_new_database_is_told(tmp_path: Path) -> None:
     config = write(tmp_path, database="sqlite:///premblid.db")
     new = f"There is no database at {tmp_path}/premblid.db: a new one would be made."
-    for other in ("notes.db", "premblyd.db.before-0002"):
-        shutil.copy(prepared_file(), tmp_path / other)  # none that a daemon has worked on
+    shutil.copy(prepared_file(), tmp_path / "premblyd.db")
     before = files(tmp_path)
     shown = json_of(config, "check")
     assert (shown["ok"], shown["database"], shown["warnings"]) == (True, [new], [])
     assert files(tmp_path) == before
-    with Premblyd(tmp_path) as daemon:
-        daemon.start()
-        assert daemon.stop() == 0
-    config = write(tmp_path, database="sqlite:///premblid.db")
-    shown = json_of(config, "check")
-    assert (shown["ok"], shown["database"]) == (True, [])
-    assert shown["warnings"] == [f"{new} Is {tmp_path}/premblyd.db meant?"]
     assert json_of(write(tmp_path), "check")["database"] == []

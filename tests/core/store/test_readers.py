@@ -2,10 +2,7 @@
 be put away and back; a server may go, hang, and come back."""
 
 import asyncio
-import contextlib
-import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from premblyd.record import queries
 from premblyd.store import readers
 from premblyd.store.connections import backend, translated
 from premblyd.store.engine import Database
-from premblyd.store.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
+from premblyd.store.readers import Readers, TooBusyError, TooSlowError
 from premblyd.store.tables import Event
 from tests.support.postgresql import SUPERUSER, of_session, rows
 from tests.support.waiting import wait_until
@@ -48,64 +45,20 @@ def play(place: DatabaseAddress, scene: Callable[[Readers], Awaitable[None]]) ->
     asyncio.run(run())
 
 
-def compute(_: Database) -> None:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        sum(range(100))
-
-
-@pytest.mark.parametrize("slow", [for_long, compute])
 def test_what_takes_too_long_is_stopped_and_the_next_is_read(
-    place: DatabaseAddress, slow: Callable[[Database], None]
+    place: DatabaseAddress,
 ) -> None:
-    """What the database does, and what is made of it."""
-
     async def scene(own: Readers) -> None:
         for _ in range(2):  # each reader, and each again
             own.time_limit_s = 0.05
-            ended = await asyncio.gather(*(own.run(slow) for _ in range(2)), return_exceptions=True)
+            ended = await asyncio.gather(
+                *(own.run(for_long) for _ in range(2)), return_exceptions=True
+            )
             assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
             own.time_limit_s = 20
             assert await own.run(count) == 0
 
     play(place, scene)
-
-
-def test_what_follows_a_work_is_never_stopped() -> None:
-    """At whichever of its steps it is stopped, and whatever it ends with."""
-    stopper = Stopper()
-    is_over = threading.Event()
-    calls = stopped = 0
-
-    def stop_always() -> None:
-        nonlocal calls
-        while not is_over.is_set():
-            stopper.stop()
-            calls += 1
-            time.sleep(0)
-
-    def fail() -> None:
-        raise KeyError
-
-    stopping = threading.Thread(target=stop_always)
-    interval_s = sys.getswitchinterval()
-    stopping.start()
-    try:
-        sys.setswitchinterval(1e-6)  # so that it is stopped at each of its steps
-        while stopped < 20:
-            for work in (lambda: sum(1 for _ in range(20)), lambda: None, fail):
-                with contextlib.suppress(KeyError):
-                    try:
-                        stopper.run(work)
-                    except Stopped:
-                        stopped += 1
-                        seen = calls
-                        while calls < seen + 2:  # here it would be raised
-                            time.sleep(0)
-    finally:
-        sys.setswitchinterval(interval_s)
-        is_over.set()
-        stopping.join()
 
 
 def test_a_few_read_at_once_others_wait_and_too_many_are_turned_away(

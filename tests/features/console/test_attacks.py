@@ -253,9 +253,8 @@ def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes)
     assert not daemon.log("console.failed")
 
 
-def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -> None:
-    """The console takes so many connections and no more, so that files are left for webhooks. With
-    an operator's each new one gets in, for which another goes."""
+def test_many_slow_clients_hold_up_no_webhook(fresh: Premblyd) -> None:
+    """The console takes so many connections and no more, so that files are left for webhooks."""
     own = signed_in(fresh.start())
     half = POST + LOCAL + b"Content-Length: 1000\r\n\r\na"
     clients: list[socket.socket] = []
@@ -266,7 +265,7 @@ def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -
                 clients[-1].sendall(half if number % 2 else half[:20])
         wait_until(lambda: sum(map(_is_closed, clients)) >= MORE)
         assert fresh.send(b'{"response_code":"00"}').status == 200
-        assert own.get("/events").status == 200
+    wait_until(lambda: _answers(own))
 
 
 def test_where_files_lack_the_console_leaves_them_to_webhooks_and_waits_without_a_storm_in_the_log(

