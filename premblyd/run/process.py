@@ -203,18 +203,19 @@ class Process:
         self._is_reaped = False
         self._poll = select.poll()
         self._held = contextlib.ExitStack()
-        with contextlib.ExitStack() as failed, contextlib.ExitStack() as theirs:
+        with contextlib.ExitStack() as failed:
             failed.enter_context(self._held)
-            stdin = _in_memory(body)
-            theirs.callback(os.close, stdin)
-            self._stdout, write_end = os.pipe()
-            self._held.callback(os.close, self._stdout)
-            theirs.callback(os.close, write_end)
-            os.set_blocking(self._stdout, False)
-            streams = (stdin, write_end, write_end)
-            self.pid = spawn(arguments, environ, streams=streams, folder="/", require=require)
+            with contextlib.ExitStack() as theirs:
+                stdin = _in_memory(body)
+                theirs.callback(os.close, stdin)
+                self._stdout, write_end = os.pipe()
+                self._held.callback(os.close, self._stdout)
+                theirs.callback(os.close, write_end)
+                os.set_blocking(self._stdout, False)
+                streams = (stdin, write_end, write_end)
+                self.pid = spawn(arguments, environ, streams=streams, folder="/", require=require)
             failed.callback(self._give_up)
-            self._pidfd = os.pidfd_open(self.pid)
+            self._pidfd = os.pidfd_open(self.pid)  # two descriptors were closed: there is room
             self._held.callback(os.close, self._pidfd)
             for descriptor in (self._pidfd, self._stdout, self._stop):
                 self._poll.register(descriptor, select.POLLIN)

@@ -67,7 +67,6 @@ def run_through(shortage: Shortage, runner: ShellRunner, **keys: Any) -> Result:
         (threading.Thread, "start", RuntimeError("can't start new thread")),
         (os, "memfd_create", MemoryError()),
         (os, "pipe", OSError(errno.ENFILE, "")),
-        (os, "pidfd_open", OSError(errno.EMFILE, "")),
     ],
 )
 def test_a_hook_that_can_not_start_now_starts_once_and_later(
