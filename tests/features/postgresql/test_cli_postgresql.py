@@ -94,7 +94,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
             said = json.loads(run("status", "--json", "--config", daemon.config).out)
         assert (done.code, done.err) == (2, ""), "what monitoring takes for critical"
         assert f"(pid {daemon.process.pid}) runs since" in done.out
-        assert "\n!! The database can't store" in done.out
+        assert "\n!! The daemon can't store" in done.out
         assert (said["ok"], said["daemon"]["pid"]) == (False, daemon.process.pid)
         assert [item["kind"] for item in said["attention"]] == ["database"]
         assert daemon.stop() == 0
