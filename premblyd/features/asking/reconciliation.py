@@ -269,7 +269,7 @@ class Reconciliation:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(AT_ONCE):
                     workers.create_task(work())
-        except* PremblydError as errors:
+        except ExceptionGroup as errors:  # of an `except*`, Python 3.11.2 would raise a group again
             raise errors.exceptions[0] from None
 
     async def _ask_for(self, each: Absent, inquirer: Inquirer, settling: Settling) -> None:
