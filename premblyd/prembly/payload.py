@@ -458,16 +458,6 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def code_meant_by(code: str) -> str | None:
-    """Return the documented code that somebody may have meant by `code`, which is none; None if
-    there is no such."""
-    close = code.translate(_LOOKALIKES).zfill(2)
-    return close if close in CODES and close != code else None
-
-
-_LOOKALIKES = str.maketrans("OoQIlZ", "000112")  # letters that are typed for a digit
-
-
 # The trace that a request belongs to, as W3C Trace Context says (www.w3.org/TR/trace-context), of
 # version 00 alone. premblyd makes no spans, so it passes the value on as it came.
 TRACE_HEADER = "traceparent"

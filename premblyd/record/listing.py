@@ -159,13 +159,6 @@ def with_added(kind: type[C]) -> type[C]:
     return cast("type[C]", made)
 
 
-def narrowed(chosen: C, **more: Any) -> C | None:
-    """Return what is `chosen`, by more filters; None: no feature has such a one."""
-    if more.keys() - {each.name for each in dataclasses.fields(chosen)}:
-        return None
-    return dataclasses.replace(chosen, **more)
-
-
 @dataclass(frozen=True, slots=True)
 class AddedColumn:
     """A column that a feature adds to the lists of events and of deliveries. `find` returns its

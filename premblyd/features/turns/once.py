@@ -210,22 +210,6 @@ class Turns:
         self._transaction.write(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
 
 
-def asking_success(
-    transaction: Transaction, subject: Subject, action: str, before_id: int
-) -> Callable[[], bool]:
-    """Ask for the delivery of an action that has succeeded for a subject, of an event before the
-    one with this number, as a claim looks for it; return what reads whether there is one."""
-    asked = [
-        transaction.ask(_HOLDER_BEFORE, action=action, once_key=key, before_id=before_id)
-        for key in subject.keys
-    ]
-    asked += [
-        transaction.ask(_EARLIER_BEFORE, **about, id=0, before_id=before_id)
-        for about in _abouts(subject, action)
-    ]
-    return lambda: bool([row for rows in asked for row in rows()])
-
-
 def _holders_of(transaction: Transaction, action: str, keys: Sequence[str]) -> list[_Holder]:
     """Return who has these keys, behind them those whose record was removed."""
     asked = [transaction.ask(_HOLDER, action=action, once_key=key) for key in keys]
@@ -380,12 +364,6 @@ _EARLIER = Statement(
     .order_by(Delivery.state.desc(), Delivery.id)  # succeeded ones before running ones
     .limit(1)
 )
-# COALESCE: as in _EARLIER.
-_SUCCEEDED_BEFORE = (fn.COALESCE(Delivery.state, "") == State.SUCCEEDED) & (
-    fn.COALESCE(Delivery.event, 0) < param("before_id")
-)
-_HOLDER_BEFORE = Statement(_HOLDER.query.where(_IS_GONE | _SUCCEEDED_BEFORE))
-_EARLIER_BEFORE = Statement(_EARLIER.query.where(_SUCCEEDED_BEFORE))
 _HOLD = update(Delivery, "state", "due_at_ms", where=_HAS_ID)
 _OF_DELIVERY = OnceRun.delivery == param("id")
 _TAKE_KEY = Statement(OnceRun.update(once_key=None).where(_HAS_KEY, ~_OF_DELIVERY))

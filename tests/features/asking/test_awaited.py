@@ -17,6 +17,7 @@ from premblyd.features.asking.awaited import (
     NewInquiry,
     note_known,
     record,
+    settle,
     waiting_unknown,
 )
 from premblyd.features.asking.settling import NewAnswer, add_answer
@@ -115,6 +116,13 @@ def test_a_webhook_settles_it_in_whichever_order_they_come(
         (session_reference("s-1"), "settled", later.event_id),
         (session_reference("s-2"), "waiting", None),
     ]
+
+
+def test_an_event_whose_record_is_deleted_settles_it_too(store: Store) -> None:
+    """An answer word for word as one was whose record has expired is a duplicate of that."""
+    arrive(store, PENDING)
+    assert store.call(lambda transaction: settle(transaction, {"ref-1": 4711}, NOW_MS))
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, None)]
 
 
 def test_what_says_nothing_of_the_result_settles_nothing(store: Store) -> None:
