@@ -192,8 +192,8 @@ def unmatched(situation: Situation) -> Iterator[Item]:
         is_meant = routing is not None and bool(routing.actions_for_code(code or None))
         yield Item(
             severity=Severity.NOTICE if is_meant else Severity.WARNING,
-            text=f"{counted(count, 'event')} with {named(code)} matched no action: stored, and"
-            " nothing ran.",
+            text=f"{counted(count, 'event')} with {named(code)} matched no action on"
+            " arrival: stored, and nothing ran then.",
             remedy="If that is not what you want, add an action for them (`default` is for every"
             " code that no other action names), reload, then `premblyd replay --action NAME --since"
             " 24h --new`.",
