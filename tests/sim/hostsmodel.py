@@ -111,6 +111,8 @@ class HostsModel(Model):
 
     def _is_noticed(self, worker: str, since_s: float) -> None:
         """What ran under a host that was lost runs elsewhere, if there is an elsewhere."""
+        if self.silent[worker] != since_s:  # it was well in between: it is looked at later again
+            return
         elsewhere = [host for host in self.hosts if host.is_well(since_s)]
         is_back = any(host.lives and self.worker_of(host) == worker for host in self.hosts)
         if not elsewhere or is_back or elsewhere[0].sim.faults["disk"]:
