@@ -38,7 +38,7 @@ PROMISED = [
     ("run.process.MAX_OUTPUT_BYTES", 64 << 10, "hooks", "the first 64 KiB of standard"),
     ("run.shell.MAX_VALUE_BYTES", 4 << 10, "hooks", "a NUL or is over 4 KiB"),
     ("run.dispatcher.MAX_RETRY_AFTER_MS", DAY_MS, "hooks", "makes the wait longer, up to a day"),
-    ("features.worker.protocol.MAX_LINE_BYTES", 64 << 10, "worker-protocol", "with more than 64 KiB"),
+    ("features.worker.protocol.MAX_LINE_BYTES", 64 << 10, "worker-protocol", "than 64 KiB, or"),
     ("prembly.bodies.MAX_LEVELS", 100, "worker-protocol", "over 100 levels"),
     ("prembly.bodies.MAX_VALUES", 250_000, "worker-protocol", "more than 250,000 values"),
     ("run.process.KILL_AFTER_S", 5.0, "worker-protocol", "and SIGKILL 5 s later"),
