@@ -14,7 +14,6 @@ from premblyd.feature import added
 from premblyd.ground import privacy
 from premblyd.ground.errors import NotFoundError
 from premblyd.prembly import bodies
-from premblyd.prembly import events as events_of_prembly
 from premblyd.record import lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
@@ -38,21 +37,6 @@ class WholeEvent(Row):
 @row_of(Attempt, Seen.EVENT)
 class AttemptRow(Row):
     """One run of a delivery's hook, with what that printed."""
-
-
-def last_event_ms(database: Database) -> int | None:
-    """Return when the newest event came; None for none."""
-    query = Event.select(Event.received_at_ms).order_by(Event.id.desc())
-    at_ms: int | None = queries.value(database, query)
-    return at_ms
-
-
-def last_event_of_prembly_ms(database: Database) -> int | None:
-    """Return when Prembly last sent an event by itself; None: none of the newest 500 was one."""
-    query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
-    found = queries.tuples(database, query.limit(500))
-    sent = [at_ms for at_ms, verified_by in found if verified_by != events_of_prembly.STORED_BY]
-    return sent[0] if sent else None
 
 
 def find_event(database: Database, number_or_key: str) -> WholeEvent:

@@ -18,13 +18,11 @@ from peewee import JOIN, fn
 
 from premblyd.feature import added
 from premblyd.ground import times
-from premblyd.ground.privacy import is_code
 from premblyd.ground.times import HOUR_MS
 from premblyd.ground.words import counted
-from premblyd.prembly.payload import CODES
 from premblyd.queue.jobs import LACKS
 from premblyd.queue.rejections import ConnectionFault
-from premblyd.record import events, queries, standing
+from premblyd.record import queries, standing
 from premblyd.record.told import (
     MAX_ITEMS,
     Item,
@@ -36,11 +34,10 @@ from premblyd.record.told import (
     trouble,
 )
 from premblyd.store.states import AttemptOutcome
-from premblyd.store.tables import Attempt, Delivery, Event, Host, Rejection
+from premblyd.store.tables import Attempt, Delivery, Host, Rejection
 
 BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
-MAX_CODES = 300  # distinct ones that are looked at
 _NOISE = frozenset(ConnectionFault)
 _WRONG_KEY = (
     "If they come from Prembly, the key or the endpoint's scheme is wrong, and its webhooks are"
@@ -53,9 +50,6 @@ _REJECTED = {
     "body too large": "Raise `max_body` if Prembly sent them.",
     "address not allowed": "Compare `allow_ips` with the addresses.",
 }
-WALLET_EMPTY = "03"
-LAST_EMPTY = 400  # of these events: they are counted so far
-LAST_VERIFIED = 400  # of the events after an empty wallet: where a verification is looked for
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 FAILING = 3  # attempts of an action in a row, and no success after them
 LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
@@ -138,23 +132,6 @@ def dead(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(has_metric=False)
-def silent(situation: Situation) -> Iterator[Item]:
-    """Yield that nothing came from Prembly, while it could be stored."""
-    if situation.silent_ms is None or situation.store_error is not None:
-        return
-    last_ms = events.last_event_of_prembly_ms(situation.database)
-    if situation.now_ms - (last_ms or situation.started_at_ms) >= situation.silent_ms:
-        last = f"since {times.for_people(last_ms)} UTC" if last_ms else "yet"
-        yield Item(
-            text=f"No event has come {last}.",
-            remedy="Is the URL in Prembly's dashboard still right, and does it reach this machine?"
-            " `premblyd rejections` shows what was refused.",
-            command="premblyd events --limit 5",
-            target=Target(page="events"),
-        )
-
-
 @trouble()
 def rejections(situation: Situation) -> Iterator[Item]:
     since_ms = situation.now_ms - HOUR_MS
@@ -171,75 +148,6 @@ def rejections(situation: Situation) -> Iterator[Item]:
                 target=Target(page="rejections", reason=reason, since_ms=since_ms),
                 count=count,
             )
-
-
-@trouble()
-def new_code(situation: Situation) -> Iterator[Item]:
-    """Yield codes that Prembly does not document and that the record has for the first time."""
-    found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)
-    first_ids = {first_id: str(code) for code, first_id in found if code not in CODES}
-    new = Event.select(Event.id).where(
-        Event.id.in_(list(first_ids)), Event.received_at_ms >= situation.since_ms
-    )
-    for code in sorted(first_ids[number] for (number,) in queries.tuples(situation.database, new)):
-        yield Item(
-            text=f"The first event with {named(code)}, which Prembly does not document.",
-            remedy="Look at the event, and decide which action should run for it.",
-            target=Target(page="events", code=code_filter(code)),
-        )
-
-
-def named(code: str) -> str:
-    if not code:
-        return "no response code"
-    return f"code {code}" if is_code(code) else "a code that does not look like Prembly's"
-
-
-def code_filter(code: str) -> str | None:
-    """Return how lists are filtered by a code; None: a text that a sender chose is not shown."""
-    if not code:
-        return "missing"
-    return code if is_code(code) else None
-
-
-_FIRST_OF_CODES = """
-WITH RECURSIVE codes (code) AS (
-    SELECT min(response_code) FROM event
-    UNION ALL
-    SELECT (SELECT min(response_code) FROM event WHERE response_code > code)
-    FROM codes WHERE code IS NOT NULL
-)
-SELECT code, (SELECT min(id) FROM event WHERE response_code = code) FROM codes
-WHERE code IS NOT NULL LIMIT ?
-"""
-
-
-@trouble()
-def wallet(situation: Situation) -> Iterator[Item]:
-    """Yield code 03, unless a verification was paid for after it."""
-    query = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
-    last = query.order_by(Event.id.desc()).limit(LAST_EMPTY)
-    found = [
-        row for row in queries.tuples(situation.database, last) if row[1] >= situation.since_ms
-    ]
-    if not found:
-        return
-    later = (
-        Event.select(Event.outcome)
-        .where(Event.response_code == "00", Event.id > found[0][0])
-        .order_by(Event.id.desc())
-        .limit(LAST_VERIFIED)
-    )
-    if any(outcome != "unknown" for (outcome,) in queries.tuples(situation.database, later)):
-        return
-    yield Item(
-        severity=Severity.URGENT,
-        text=f"Your Prembly wallet is empty (code 03), last at"
-        f" {times.for_people(found[0][1])} UTC: Prembly verifies nobody.",
-        remedy="Fund the wallet in Prembly's dashboard.",
-        target=Target(page="events", code=WALLET_EMPTY, since_ms=situation.since_ms),
-        count=len(found),
-    )
 
 
 LAST_STARTS = 2000  # of all actions: where those are looked for that could not start
@@ -341,7 +249,7 @@ def lacking(situation: Situation) -> Iterator[Item]:
 
 _OF_CORE = (
     *(daemon, database, disk, lacking),
-    *(wallet, late, failing, dead, silent, rejections, new_code),
+    *(late, failing, dead, rejections),
 )
 
 

@@ -10,4 +10,8 @@ COMMANDS = (
         "Show statistics of events, rejections and actions.",
     ),
 )
-TROUBLES = (("unmatched", "events matched no action"),)
+TROUBLES = (
+    ("wallet", "your Prembly wallet is empty (code 03)"),
+    ("new_code", "a response code that Prembly does not document came for the first time"),
+    ("unmatched", "events matched no action"),
+)

@@ -16,17 +16,21 @@ from peewee import fn
 from premblyd.config.routing import Routing
 from premblyd.features.statistics.hooks import OTHER, hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
-from premblyd.ground import privacy
-from premblyd.ground.privacy import Shape
+from premblyd.ground import privacy, times
+from premblyd.ground.privacy import Shape, is_code
 from premblyd.ground.words import counted
+from premblyd.prembly.payload import CODES, WALLET_CODE
 from premblyd.record import queries, standing
 from premblyd.record.standing import Standing
 from premblyd.record.told import Item, Severity, Situation, Target, largest, trouble
-from premblyd.record.troubles import FAILED, code_filter, named
+from premblyd.record.troubles import FAILED
 from premblyd.store.engine import Database
 from premblyd.store.states import AttemptOutcome
-from premblyd.store.tables import Rejection
+from premblyd.store.tables import Event, Rejection
 
+MAX_CODES = 300  # distinct ones that are looked at
+LAST_EMPTY = 400  # events about an empty wallet: they are counted so far
+LAST_VERIFIED = 400  # of the events after them: where a verification is looked for
 CountedBy = Literal["response_code", "outcome", "type"]
 _SHOWN: Mapping[CountedBy, Shape] = {
     "response_code": Shape.CODE,
@@ -213,5 +217,74 @@ def failures(situation: Situation) -> Mapping[str, int]:
     }
 
 
-TROUBLES = (unmatched,)
+@trouble()
+def new_code(situation: Situation) -> Iterator[Item]:
+    """Yield codes that Prembly does not document and that the record has for the first time."""
+    found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)
+    first_ids = {first_id: str(code) for code, first_id in found if code not in CODES}
+    new = Event.select(Event.id).where(
+        Event.id.in_(list(first_ids)), Event.received_at_ms >= situation.since_ms
+    )
+    for code in sorted(first_ids[number] for (number,) in queries.tuples(situation.database, new)):
+        yield Item(
+            text=f"The first event with {named(code)}, which Prembly does not document.",
+            remedy="Look at the event, and decide which action should run for it.",
+            target=Target(page="events", code=code_filter(code)),
+        )
+
+
+def named(code: str) -> str:
+    if not code:
+        return "no response code"
+    return f"code {code}" if is_code(code) else "a code that does not look like Prembly's"
+
+
+def code_filter(code: str) -> str | None:
+    """Return how lists are filtered by a code; None: a text that a sender chose is not shown."""
+    if not code:
+        return "missing"
+    return code if is_code(code) else None
+
+
+_FIRST_OF_CODES = """
+WITH RECURSIVE codes (code) AS (
+    SELECT min(response_code) FROM event
+    UNION ALL
+    SELECT (SELECT min(response_code) FROM event WHERE response_code > code)
+    FROM codes WHERE code IS NOT NULL
+)
+SELECT code, (SELECT min(id) FROM event WHERE response_code = code) FROM codes
+WHERE code IS NOT NULL LIMIT ?
+"""
+
+
+@trouble()
+def wallet(situation: Situation) -> Iterator[Item]:
+    """Yield code 03, unless a verification was paid for after it."""
+    query = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_CODE)
+    last = query.order_by(Event.id.desc()).limit(LAST_EMPTY)
+    found = [
+        row for row in queries.tuples(situation.database, last) if row[1] >= situation.since_ms
+    ]
+    if not found:
+        return
+    later = (
+        Event.select(Event.outcome)
+        .where(Event.response_code == "00", Event.id > found[0][0])
+        .order_by(Event.id.desc())
+        .limit(LAST_VERIFIED)
+    )
+    if any(outcome != "unknown" for (outcome,) in queries.tuples(situation.database, later)):
+        return
+    yield Item(
+        severity=Severity.URGENT,
+        text=f"Your Prembly wallet is empty (code 03), last at"
+        f" {times.for_people(found[0][1])} UTC: Prembly verifies nobody.",
+        remedy="Fund the wallet in Prembly's dashboard.",
+        target=Target(page="events", code=WALLET_CODE, since_ms=situation.since_ms),
+        count=len(found),
+    )
+
+
+TROUBLES = (wallet, new_code, unmatched)
 FAILURES = (failures,)

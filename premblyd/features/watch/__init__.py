@@ -11,4 +11,7 @@ checkin.resumed           info
 checkin.failed            error    cause
 """,
 )
-TROUBLES = (("alert", "another alert could not be sent"),)
+TROUBLES = (
+    ("silent", "no event came for a duration: silent: 6h"),
+    ("alert", "another alert could not be sent"),
+)

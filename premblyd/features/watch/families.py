@@ -24,8 +24,9 @@ from prometheus_client.registry import Collector
 from premblyd import __version__
 from premblyd.feature import added
 from premblyd.features.watch.counting import Counts, Histogram
-from premblyd.record import events, standing, troubles
+from premblyd.record import queries, standing, troubles
 from premblyd.record.told import Family, Situation
+from premblyd.store.tables import Event
 
 
 def read(situation: Situation) -> list[Family]:
@@ -36,7 +37,8 @@ def read(situation: Situation) -> list[Family]:
 
 def _of_record(situation: Situation) -> Iterator[Family]:
     database, now_ms = situation.database, situation.now_ms
-    last_ms = events.last_event_ms(database)
+    newest_event = Event.select(Event.received_at_ms).order_by(Event.id.desc())
+    last_ms = queries.value(database, newest_event)
     if last_ms is not None:
         newest = "When the newest event came; absent while there is none."
         yield Family("premblyd_last_event_timestamp_seconds", newest, last_ms / 1000)

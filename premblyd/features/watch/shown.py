@@ -1,12 +1,41 @@
-"""What `status` and `check` say about alerts."""
+"""What `status`, `check` and alerts say: that nothing comes, and that an alert was not sent."""
 
 from collections.abc import Iterator
 
 from premblyd.config.hooks import lacks_program
 from premblyd.features.watch.settings import ALERTS
 from premblyd.features.watch.tables import Alert
+from premblyd.ground import times
+from premblyd.prembly.events import STORED_BY
 from premblyd.record import queries
-from premblyd.record.told import Checked, Item, Situation, trouble
+from premblyd.record.told import Checked, Item, Situation, Target, trouble
+from premblyd.store.engine import Database
+from premblyd.store.tables import Event
+
+
+@trouble(has_metric=False)
+def silent(situation: Situation) -> Iterator[Item]:
+    """Yield that nothing came from Prembly, while it could be stored."""
+    if situation.silent_ms is None or situation.store_error is not None:
+        return
+    last_ms = _last_of_prembly_ms(situation.database)
+    if situation.now_ms - (last_ms or situation.started_at_ms) >= situation.silent_ms:
+        last = f"since {times.for_people(last_ms)} UTC" if last_ms else "yet"
+        yield Item(
+            text=f"No event has come {last}.",
+            remedy="Is the URL in Prembly's dashboard still right, and does it reach this machine?"
+            " `premblyd rejections` shows what was refused.",
+            command="premblyd events --limit 5",
+            target=Target(page="events"),
+        )
+
+
+def _last_of_prembly_ms(database: Database) -> int | None:
+    """Return when Prembly last sent an event by itself; None: none of the newest 500 was one."""
+    query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
+    found = queries.tuples(database, query.limit(500))
+    sent = [at_ms for at_ms, verified_by in found if verified_by != STORED_BY]
+    return sent[0] if sent else None
 
 
 @trouble()
@@ -36,4 +65,4 @@ def warnings(checked: Checked) -> Iterator[str]:
 
 
 WARNINGS = (warnings,)
-TROUBLES = (alert,)
+TROUBLES = (silent, alert)
