@@ -128,6 +128,8 @@ class Host:
         """Let it go on."""
         if self.is_cut or self.is_frozen:
             self.sim.tell(f"{self.name} goes on")
+            if self.clocks.is_asleep:  # its clock stood too, until it reads the server's again
+                self.sim.model.clock_set_s = self.sim.time.now_s
             self.is_cut = self.is_frozen = self.clocks.is_asleep = False
             self.new_life()
             if self.receiver is not None:
