@@ -10,9 +10,9 @@ none of those that it does not need:
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
                   what is wrong between values of the file; ADDRESSES, TYPED_ADDRESSES: how it opens
                   a database (`Config.database`, `--database`); INIT_OPTIONS: of
-                  `premblyd init`; LOGS_REFERENCES: whether the
-                  log may name verifications. And models of its hooks: to be defined is enough for
-                  them (config/hooks.py)
+                  `premblyd init`; LOGS_REFERENCES: whether the log may name verifications;
+                  EXPRESSION_CHECKS: what raises when a `when` or `select` has a mistake. And models
+                  of its hooks: to be defined is enough for them (config/hooks.py)
     sample.yaml   its lines in the sample that `init` writes (cli/check.py)
     tables.py     TABLES: models (`premblyd/store/columns.py`). VIEWS: statements that make views;
                   IN_SQLITE, IN_POSTGRESQL: those that make triggers, in that engine's SQL. EXPIRED:

@@ -33,7 +33,7 @@ from premblyd.config.values import (
 )
 from premblyd.ground.expressions import Expression
 from premblyd.ground.words import listed
-from premblyd.prembly.conditions import names
+from premblyd.prembly.payload import WHEN_NAMES
 
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
 # the action's own keys.
@@ -174,7 +174,9 @@ class HttpHook(Hook):
 
     @property
     def gets_body(self) -> bool:
-        return not isinstance(self.send, Selection) or "body" in names(self.send.select)
+        return not isinstance(self.send, Selection) or "body" in self.send.select.looks_at(
+            WHEN_NAMES
+        )
 
 
 def kinds_in(action: Mapping[str, Any]) -> list[type[Hook]]:

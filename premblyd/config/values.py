@@ -11,9 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator
 
+from premblyd.feature import added
 from premblyd.ground import times
 from premblyd.ground.expressions import Expression
-from premblyd.prembly import conditions
+from premblyd.prembly.payload import WHEN_NAMES
 
 
 class Model(BaseModel):
@@ -161,6 +162,15 @@ def _shaped(pattern: str, words: str) -> AfterValidator:
     return refused_if(lambda text: not compiled.fullmatch(text), words)
 
 
+def selecting(text: str) -> Expression:
+    """Compile a `when` or `select`, and have features look at it. Raise ExpressionError when there
+    is anything wrong with it."""
+    expression = Expression(text, names=WHEN_NAMES)
+    for check in added("settings", "EXPRESSION_CHECKS"):
+        check(expression)
+    return expression
+
+
 def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
     if not isinstance(text, str):
         raise ValueError("should be a JMESPath expression, as text")
@@ -179,7 +189,7 @@ AnswerWithinMs = Annotated[
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
-Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, conditions.compiled))]
+Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, selecting))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
 
 _NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")

@@ -97,6 +97,14 @@ class Expression:
         tree: Any = self._compiled.parsed
         return tree
 
+    def looks_at(self, names: Collection[str]) -> set[str]:
+        """Return which of the `names` of the outermost document it looks at: all of them where it
+        takes the whole, as `values(@)` and `*` do."""
+        nodes = list(outer_nodes(self.tree))
+        if any(node["type"] in ("current", "identity") for node in nodes):
+            return set(names)
+        return {str(node["value"]) for node in nodes if node["type"] == "field"}
+
     def names(self) -> set[str]:
         """Return all names in the text that look something up, in whichever depth."""
         waiting, found = [self.tree], set()
@@ -162,6 +170,20 @@ def _unknown(name: str, names: Collection[str]) -> str:
         f"unknown name {name!r}; text is written in single quotes, '{name}'."
         f" Names: {', '.join(names)}"
     )
+
+
+def outer_nodes(node: Any) -> Iterator[Any]:
+    """Yield the nodes that look at the outermost document."""
+    yield node
+    if node["type"] == "expref":
+        return
+    children = node.get("children", [])
+    if node["type"] in LEFT_ONLY:
+        is_same = node["type"] in ("subexpression", "pipe") and children[0]["type"] == "current"
+        children = children[1:2] if is_same else children[:1]  # @.outcome is outcome
+    for child in children:
+        if isinstance(child, dict):
+            yield from outer_nodes(child)
 
 
 def _free_names(node: Any) -> Iterator[str]:

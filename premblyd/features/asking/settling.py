@@ -29,8 +29,15 @@ from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
 from premblyd.ground.expressions import Budget, EvaluationError
 from premblyd.ground.privacy import digest_of, safe_id
 from premblyd.ground.telemetry import tell
-from premblyd.prembly import conditions, events
-from premblyd.prembly.payload import BEFORE_RESULT, Standing, StoredEvent, Verdict, Webhook
+from premblyd.prembly import events
+from premblyd.prembly.payload import (
+    BEFORE_RESULT,
+    WHEN_NAMES,
+    Standing,
+    StoredEvent,
+    Verdict,
+    Webhook,
+)
 from premblyd.queue import hooks, inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.names import Spelt, known_as, learn_names, lock_names, look_up
@@ -226,7 +233,7 @@ def requirement_of(action: Action, webhook: Webhook, routing: Routing) -> Requir
     """Return what an action asks of an event, to be asked again of what an answer states. `routing`
     knows the codes of all actions."""
     when = action.when
-    looks_at = conditions.names(when) if when else ()
+    looks_at = when.looks_at(WHEN_NAMES) if when else ()
     budget = Budget()  # shared by all that is asked of one event
 
     def says_yes(verdict: Verdict) -> bool:

@@ -11,9 +11,10 @@ from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.config.values import PLACEHOLDER
+from premblyd.features.tryout import conditions
 from premblyd.ground.expressions import ExpressionError
-from premblyd.prembly import conditions, events, payload, samples
-from premblyd.prembly.payload import Outcome, Webhook
+from premblyd.prembly import events, payload, samples
+from premblyd.prembly.payload import WHEN_NAMES, Outcome, Webhook
 from premblyd.record.told import Checked
 
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
@@ -167,7 +168,7 @@ def _asked(
 ) -> Iterator[Webhook]:
     """Yield the webhooks for which the answer is yes. It is asked once for all that are alike to
     the action: hundreds of actions, and samples for dozens of endpoints, would take minutes."""
-    named = conditions.names(action.when) if action.when else set()
+    named = action.when.looks_at(WHEN_NAMES) if action.when else set()
     answers: dict[object, bool] = {}
     for webhook in webhooks:
         seen = [getattr(webhook, name) for name in ("endpoint", "verified_by") if name in named]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from premblyd.ground.expressions import LEFT_ONLY, Expression, ExpressionError
+from premblyd.ground.expressions import Expression, ExpressionError, outer_nodes
 from premblyd.prembly import events
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.prembly.signature import Scheme
@@ -61,18 +61,11 @@ _RESULTS = {
 }
 
 
-def compiled(text: str) -> Expression:
-    """Compile a `when` or `select`. Raise ExpressionError when there is anything wrong with it."""
-    expression = Expression(text, names=WHEN_NAMES)
-    check(expression)
-    return expression
-
-
 def check(expression: Expression, words: Words | None = None) -> None:
     """Raise ExpressionError when a comparison has the same answer for every event, or holds for
     the opposite of what it names. `words` are what the configuration alone knows: what
     `endpoint` and `verified_by` can be. With them, a type that may be misspelt is refused too."""
-    for node in _nodes(expression.tree):
+    for node in outer_nodes(expression.tree):
         match node["type"], node["children"]:
             case "comparator", [left, right]:
                 _check_comparison(node["value"], left, right, words or {})
@@ -86,29 +79,6 @@ def check(expression: Expression, words: Words | None = None) -> None:
                 _check_verified(node)
             case "or_expression", [{"type": "comparator"} as left, {"type": "literal"} as right]:
                 _check_alternative(left, right)
-
-
-def names(expression: Expression) -> set[str]:
-    """Return the names of WHEN_NAMES that an expression looks at: all of them where it takes the
-    whole, as `values(@)` and `*` do."""
-    nodes = list(_nodes(expression.tree))
-    if any(node["type"] in ("current", "identity") for node in nodes):
-        return set(WHEN_NAMES)
-    return {str(node["value"]) for node in nodes if node["type"] == "field"}
-
-
-def _nodes(node: Any) -> Iterator[Any]:
-    """Yield the nodes that look at the outermost document."""
-    yield node
-    if node["type"] == "expref":
-        return
-    children = node.get("children", [])
-    if node["type"] in LEFT_ONLY:
-        is_same = node["type"] in ("subexpression", "pipe") and children[0]["type"] == "current"
-        children = children[1:2] if is_same else children[:1]  # @.outcome is outcome
-    for child in children:
-        if isinstance(child, dict):
-            yield from _nodes(child)
 
 
 def _check_comparison(operator: str, left: Any, right: Any, words: Words) -> None:

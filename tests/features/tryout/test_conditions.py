@@ -6,9 +6,9 @@ import pytest
 
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.config.values import selecting
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.expressions import ExpressionError
-from premblyd.prembly import conditions
 from tests.support.rows import for_each
 
 REFUSED = {
@@ -74,13 +74,13 @@ TAKEN = [
 @for_each("text", REFUSED)
 def test_what_has_one_answer_for_every_event_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
-        conditions.compiled(text)
+        selecting(text)
     assert REFUSED[text] in str(raised.value)
 
 
 @for_each("text", TAKEN)
 def test_what_may_be_true_is_taken(text: str) -> None:
-    conditions.compiled(text)
+    selecting(text)
 
 
 def problems(action: str) -> list[str]:
