@@ -29,7 +29,6 @@ _COMMANDS = (
         "Validate the configuration; print which actions run for which code.",
     ),
     Command("init", "Run", "premblyd.cli.check", "Write an annotated premblyd.yaml."),
-    Command("send", "Run", "premblyd.cli.send", "Sign and POST a payload as Prembly does."),
     Command(
         "status",
         "Look",

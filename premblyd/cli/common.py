@@ -53,20 +53,6 @@ def count_option(name: str, default: int, most: int, words: str) -> Callable[[F]
     )
 
 
-def sender_options(command: F) -> F:
-    """Add `--endpoint` and `--key`; the parameters are `endpoint_name` and `key_name`."""
-    key = click.option(
-        "--key", "key_name", metavar="NAME", help="The key that signs it (default: the first)."
-    )
-    endpoint = click.option(
-        "--endpoint",
-        "endpoint_name",
-        metavar="NAME",
-        help="The endpoint that gets it (default: the first).",
-    )
-    return endpoint(key(command))
-
-
 class Typed(click.ParamType[T]):
     """What people type as a `name`, and what `read` makes of it: None, or a ValueError, for what is
     in `words`."""

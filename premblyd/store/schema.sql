@@ -334,6 +334,16 @@ CREATE TABLE once_run (
 
 CREATE UNIQUE INDEX once_run_key ON once_run (once_key, action) WHERE once_key IS NOT NULL;
 
+CREATE VIEW order_log AS
+SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
+       ordered.place, ordered.waits_for_id, ordered.blocks
+FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id;
+
+CREATE VIEW once_log AS
+SELECT once_run.delivery_id, delivery.event_id, once_run.action, delivery.state, once_run.once_key,
+       once_run.confirmed_key
+FROM once_run LEFT JOIN delivery ON delivery.id = once_run.delivery_id;
+
 CREATE TABLE inquiry (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
@@ -409,6 +419,11 @@ CREATE TABLE confirmation (
     answer_digest TEXT,
     facts TEXT NOT NULL
 ) STRICT;
+
+CREATE VIEW confirm_log AS
+SELECT confirmation.delivery_id, delivery.event_id, delivery.action, delivery.state,
+       strftime('%Y-%m-%dT%H:%M:%fZ', confirmation.at_ms / 1000.0, 'unixepoch') AS confirmed_at, confirmation.answer_digest, confirmation.facts
+FROM confirmation JOIN delivery ON delivery.id = confirmation.delivery_id;
 
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,

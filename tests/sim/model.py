@@ -559,8 +559,7 @@ class Model:
                 " WHERE state IN ('pending', 'running')"
             )
         return self.rows(
-            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM ordered"
-            " JOIN delivery ON delivery.id = delivery_id WHERE state = 'dead'"
+            "WITH RECURSIVE held(id) AS (SELECT delivery_id FROM order_log WHERE state = 'dead'"
             " UNION SELECT delivery_id FROM ordered JOIN held"
             " ON waits_for_id = held.id) SELECT id, event_id, state, action, last_error"
             " FROM delivery WHERE state IN ('pending', 'running')"
@@ -601,7 +600,7 @@ class Model:
             return
         waits = {event for (event,) in self.rows(
             "SELECT event_id FROM delivery WHERE state IN ('pending', 'running')"
-            " UNION SELECT event_id FROM ordered JOIN delivery ON delivery.id = delivery_id"
+            " UNION SELECT event_id FROM order_log"
             " UNION SELECT event_id FROM awaited WHERE state = 'waiting'"
         )}  # fmt: skip
         for event, post in self._by_event.items():

@@ -21,7 +21,7 @@ from premblyd.store.columns import (
     Truth,
 )
 from premblyd.store.states import AwaitedState, InquiryResult
-from premblyd.store.tables import Delivery, Event
+from premblyd.store.tables import Delivery, Event, iso
 
 
 class Inquiry(Table):
@@ -123,6 +123,12 @@ class Confirmation(Table):
 
 
 TABLES = (Inquiry, Awaited, Day, Confirmation)
+VIEWS = (
+    f"""CREATE VIEW confirm_log AS
+SELECT confirmation.delivery_id, delivery.event_id, delivery.action, delivery.state,
+       {iso("confirmation.at_ms")} AS confirmed_at, confirmation.answer_digest, confirmation.facts
+FROM confirmation JOIN delivery ON delivery.id = confirmation.delivery_id""",
+)
 
 # What Prembly says to `confirm` of an event that may be forged.
 DOUBTS = (InquiryResult.CONTRADICTED, InquiryResult.UNSETTLED, InquiryResult.NOT_FOUND)

@@ -1,8 +1,14 @@
-"""Trying a configuration: what it would do, or would have done; a demo."""
+"""Trying a configuration: a test webhook, what it would do, or would have done; a demo."""
 
 from premblyd.feature import Command
 
 COMMANDS = (
+    Command(
+        "send",
+        "Run",
+        "premblyd.features.tryout.cli_send",
+        "Sign and POST a payload as Prembly does.",
+    ),
     Command(
         "demo",
         "Run",

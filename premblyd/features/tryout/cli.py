@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 from premblyd.cli import as_service, config_option, json_option
-from premblyd.cli.common import WHEN, database_of, open_to_read, record_options, sender_options
+from premblyd.cli.common import WHEN, database_of, open_to_read, record_options
 from premblyd.cli.printing import (
     Column,
     bold,
@@ -28,6 +28,7 @@ from premblyd.config.models import Config, named
 from premblyd.config.routing import Routing
 from premblyd.config.values import When
 from premblyd.features.tryout import explaining
+from premblyd.features.tryout.cli_send import sender_options
 from premblyd.features.tryout.explaining import Explanation
 from premblyd.features.tryout.rehearsal import Compared, Difference
 from premblyd.features.tryout.rehearsal import rehearse as play

@@ -13,10 +13,10 @@ import click
 
 from premblyd.cli.lists import LISTS
 from premblyd.cli.printing import clean, console, print_rows
-from premblyd.cli.send import Sender
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
+from premblyd.features.tryout.cli_send import Sender
 from premblyd.ground import logs
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.httpclient import HttpClient

@@ -62,6 +62,16 @@ class OnceRun(Table):
 
 
 TABLES = (Ordered, OnceRun)
+VIEWS = (
+    """CREATE VIEW order_log AS
+SELECT ordered.delivery_id, delivery.event_id, ordered.action, delivery.state, ordered.order_key,
+       ordered.place, ordered.waits_for_id, ordered.blocks
+FROM ordered JOIN delivery ON delivery.id = ordered.delivery_id""",
+    """CREATE VIEW once_log AS
+SELECT once_run.delivery_id, delivery.event_id, once_run.action, delivery.state, once_run.once_key,
+       once_run.confirmed_key
+FROM once_run LEFT JOIN delivery ON delivery.id = once_run.delivery_id""",
+)
 _OWN = Ordered.delivery == Delivery.id
 GROUP = (Ordered.select(Ordered.order_key).where(_OWN),)
 # (Counted: see features/keeping/cli_prune.py.)

@@ -89,7 +89,7 @@ def test_the_configuration_is_found_by_option_variable_or_place(tmp_path: Path) 
 
 
 @pytest.mark.process
-@for_each("name", ["check", "serve", "send", "events", "deliveries"])
+@for_each("name", ["check", "serve", "events", "deliveries"])
 def test_a_bad_configuration_ends_every_command_with_78(tmp_path: Path, name: str) -> None:
     execute = run_process if name == "serve" else run
     done = execute(name, "--config", write(tmp_path, WRONG))

@@ -187,14 +187,13 @@ def check_deliveries(store: Store) -> None:
     for _, attempt_count, count, number, is_open, state in store.rows(attempts):
         assert attempt_count == count == (number or 0)
         assert is_open == (1 if state == "running" else 0)
-    lines = """SELECT order_key FROM ordered JOIN delivery ON delivery.id = delivery_id
+    lines = """SELECT order_key FROM order_log JOIN delivery ON delivery.id = delivery_id
         WHERE due_at_ms IS NOT NULL GROUP BY order_key HAVING count(*) > 1"""
     assert store.rows(lines) == []
     stuck = """SELECT delivery_id FROM ordered WHERE waits_for_id IN (SELECT id FROM delivery
         WHERE state NOT IN ('pending', 'running'))"""
     assert store.rows(stuck) == []
-    keys = """SELECT once_key FROM once_run JOIN delivery ON delivery.id = delivery_id
-        WHERE once_run.action = 'once' AND once_key IS NOT NULL
+    keys = """SELECT once_key FROM once_log WHERE action = 'once' AND once_key IS NOT NULL
         AND state IN ('running', 'succeeded') GROUP BY once_key HAVING count(*) > 1"""
     assert store.rows(keys) == []
 

@@ -83,6 +83,10 @@ async def test_a_hook_runs_when_prembly_says_the_same(work: Work, lines: Lines) 
     ((asked_at_ms, sha256),) = work.rows("SELECT at_ms, answer_digest FROM inquiry")
     confirmed = "SELECT at_ms, answer_digest FROM confirmation WHERE delivery_id = 1"
     assert work.rows(confirmed) == [(asked_at_ms, sha256)]
+    log = "SELECT event_id, action, state, answer_digest, confirmed_at FROM confirm_log"
+    ((*logged, confirmed_at),) = work.rows(log)
+    assert logged == [1, "activate", "succeeded", sha256]
+    assert times.from_iso(confirmed_at) == asked_at_ms
     assert work.rows("SELECT attempts_left FROM delivery") == [(2,)]
     assert len(sha256) == 64
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]

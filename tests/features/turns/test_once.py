@@ -29,6 +29,8 @@ def test_the_second_is_skipped_with_a_pointer_and_has_no_attempt(store: Store) -
     [row] = store.rows(f"SELECT {columns} FROM delivery WHERE id = 2")
     assert row == ("skipped", None, NOW_MS + 7, 0, None, 1)
     assert store.rows("SELECT delivery_id FROM attempt") == [(1,)]
+    log = "SELECT delivery_id, event_id, action, state FROM once_log WHERE once_key IS NOT NULL"
+    assert store.rows(log) == [(1, 1, "crm", "succeeded")]
 
 
 def test_another_reference_outcome_or_action_runs(store: Store) -> None:

@@ -121,6 +121,8 @@ def test_replays_join_the_end_in_the_order_in_which_they_are_named(store: Store)
     assert replay(store, 2) == 1
     places = "SELECT waits_for_id, place FROM ordered WHERE delivery_id = 2"
     assert store.rows(places) == [(None, 1)]
+    log = "SELECT delivery_id, event_id, action, state, place, waits_for_id FROM order_log"
+    assert store.rows(log) == [(2, 2, "crm", "pending", 1, None)]
     assert run(store) == [2]
     add(store, "a")
     assert replay(store, 2, then=None) == 1

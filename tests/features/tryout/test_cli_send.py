@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.cli import send
-from premblyd.cli.send import DUPLICATE
+from premblyd.features.tryout import cli_send
+from premblyd.features.tryout.cli_send import DUPLICATE
 from premblyd.prembly import samples
 from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration
@@ -127,7 +127,7 @@ def test_they_are_sent_no_faster_than_asked_and_the_last_is_not_waited_for(
     async def sleep(pause_s: float) -> None:
         pauses_s.append(pause_s)
 
-    monkeypatch.setattr(send, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    monkeypatch.setattr(cli_send, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
     assert sending.send("--count", 5, "--rate", 20).code == 0
     assert pauses_s == [1 / 20] * 4
 

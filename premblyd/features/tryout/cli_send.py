@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import click
 
 from premblyd import __version__
 from premblyd.cli import as_service, config_option
-from premblyd.cli.common import count_option, sender_options
+from premblyd.cli.common import count_option
 from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, Endpoint, named
@@ -21,6 +21,7 @@ from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.prembly import samples, signature
 
+F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_S = 30.0
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
@@ -54,6 +55,20 @@ class Reply:
 
     def __str__(self) -> str:
         return f"{self.status} {self.text}" if self.status else self.text
+
+
+def sender_options(command: F) -> F:
+    """Add `--endpoint` and `--key`; the parameters are `endpoint_name` and `key_name`."""
+    key = click.option(
+        "--key", "key_name", metavar="NAME", help="The key that signs it (default: the first)."
+    )
+    endpoint = click.option(
+        "--endpoint",
+        "endpoint_name",
+        metavar="NAME",
+        help="The endpoint that gets it (default: the first).",
+    )
+    return endpoint(key(command))
 
 
 @click.command()
