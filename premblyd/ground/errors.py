@@ -24,11 +24,6 @@ class LacksRightsError(PremblydError):
     lacks_rights = True
 
 
-class NotGrantedError(PremblydError):
-    """The role with which premblyd connects to PostgreSQL lacks a right. Use another role, or grant
-    it."""
-
-
 class NotFoundError(PremblydError):
     """The record has no event or delivery of this name. The text says which was asked for."""
 
@@ -80,35 +75,6 @@ class AlreadyRunningError(PremblydError):
     """Another daemon holds the database's lock. Stop it, or give this one another database."""
 
     exit_code = 75
-
-
-class NoAnswerError(TryAgainError):
-    """Prembly can't be reached, or does not answer in a way that can be used. Try again later:
-    after `retry_after_s`, by Prembly's wish or because it has failed too often."""
-
-    def __init__(self, reason: str, retry_after_s: int = 0) -> None:
-        when = (
-            f"Ask no earlier than in {retry_after_s:,} s." if retry_after_s else "Try again later."
-        )
-        super().__init__(
-            f"Prembly could not be asked: {reason}. {when} If it stays so, look at"
-            " `prembly: {url: …}`."
-        )
-
-
-class NotAllowedToAskError(PremblydError):
-    """Prembly refuses the API key, or there is none. Mend `prembly: {api_key: …}`."""
-
-    exit_code = 78
-
-    def __init__(self, http_status: int | None) -> None:
-        what = (
-            "there is none" if http_status is None else f"Prembly refuses it (HTTP {http_status})"
-        )
-        super().__init__(
-            f"Check `prembly: {{api_key: …}}`: {what}. It is the account's secret key, of the"
-            " environment (sandbox or live) that is asked."
-        )
 
 
 class StoreUnavailableError(TryAgainError):

@@ -30,11 +30,11 @@ from premblyd.features.asking import days, listing
 from premblyd.features.asking.answers import is_askable
 from premblyd.features.asking.days import GRACE_MS, Day
 from premblyd.features.asking.listing import DISMISSED, AwaitedFilter
-from premblyd.features.asking.log import Window
+from premblyd.features.asking.log import NotAllowedToAskError, Window
 from premblyd.features.asking.reconciliation import Absent, Fate, Reconciliation
 from premblyd.features.asking.settings import may_ask
 from premblyd.ground import logs, times
-from premblyd.ground.errors import NotAllowedToAskError, PremblydError
+from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import is_reference, safe_id
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted

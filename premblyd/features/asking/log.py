@@ -19,7 +19,7 @@ from premblyd.config.routing import is_yes
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
 from premblyd.features.asking.settings import LogParameters, LogsQuestion
 from premblyd.ground import times
-from premblyd.ground.errors import NoAnswerError, NotAllowedToAskError, PremblydError
+from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.expressions import EvaluationError, Expression
 from premblyd.ground.privacy import is_code
 from premblyd.prembly import bodies
@@ -36,6 +36,35 @@ _LEAST_ID_CHARS = 6  # a row's number, such as 17, is no verification's id
 _SEARCHED = ("searched_id", "searchedId")
 _WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,31}")
 _NEAR_MS = 2000  # the log is asked by the second, and for one more than is meant
+
+
+class NoAnswerError(TryAgainError):
+    """Prembly can't be reached, or does not answer in a way that can be used. Try again later:
+    after `retry_after_s`, by Prembly's wish or because it has failed too often."""
+
+    def __init__(self, reason: str, retry_after_s: int = 0) -> None:
+        when = (
+            f"Ask no earlier than in {retry_after_s:,} s." if retry_after_s else "Try again later."
+        )
+        super().__init__(
+            f"Prembly could not be asked: {reason}. {when} If it stays so, look at"
+            " `prembly: {url: …}`."
+        )
+
+
+class NotAllowedToAskError(PremblydError):
+    """Prembly refuses the API key, or there is none. Mend `prembly: {api_key: …}`."""
+
+    exit_code = 78
+
+    def __init__(self, http_status: int | None) -> None:
+        what = (
+            "there is none" if http_status is None else f"Prembly refuses it (HTTP {http_status})"
+        )
+        super().__init__(
+            f"Check `prembly: {{api_key: …}}`: {what}. It is the account's secret key, of the"
+            " environment (sandbox or live) that is asked."
+        )
 
 
 class LogPageError(PremblydError):

@@ -31,7 +31,6 @@ from premblyd.features.postgresql.settings import Server
 from premblyd.features.postgresql.transaction import NOW_MS, look, run
 from premblyd.ground.errors import (
     CannotStartError,
-    NotGrantedError,
     PremblydError,
     StoreUnavailableError,
     StoreUnreadableError,
@@ -40,6 +39,11 @@ from premblyd.ground.errors import (
 from premblyd.ground.times import Clock, SharedClock
 from premblyd.store.engine import Database, Done, Transaction, query_failed
 from premblyd.store.schema import TABLES
+
+
+class NotGrantedError(PremblydError):
+    """The role with which premblyd connects to PostgreSQL lacks a right. Use another role, or grant
+    it."""
 
 
 class Deadline:
