@@ -23,7 +23,7 @@ from premblyd.queue import hooks
 from premblyd.queue.heartbeat import Heartbeat
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.queue import Queue
-from premblyd.queue.register import AboutHost, Hosts, Identity, Member
+from premblyd.queue.register import Hosts, Identity, Member
 from premblyd.receive import listening
 from premblyd.receive.server import Receiver, make_server
 from premblyd.run.dispatcher import Actions, Dispatcher
@@ -83,21 +83,17 @@ class Daemon:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
         self._open_store(opened)
-        about = next((about(settings) for about in added("backends", "HOSTS")), AboutHost())
-        own = Identity.of_this_process(about.name or socket.gethostname())
+        names = (name(settings) for name in added("backends", "HOSTS"))
+        own = Identity.of_this_process(next(filter(None, names), socket.gethostname()))
         self._queue = Queue(self._writer, own.worker)
-        names = (action.name for action in settings.actions)
-        hosts = Hosts(self._writer, own, names, about.lost_after_ms)
-        self._membership = self._member(hosts, own, about)
+        self._membership = self._member(own)
         opened.push_async_callback(self._membership.leave)
         interrupted = await self._membership.join()
         if released := await self._queue.let_go():
             tell("daemon.let_go", deliveries=released)
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()
-        ended = await hosts.ended({mark.worker for mark in marks})
-        if self._backend.is_shared:  # no other host may know yet that it is dead
-            ended |= {mark.worker for mark in marks if _is_of_dead(mark.worker, own.name)}
+        ended = await self._membership.ended({mark.worker for mark in marks})
         leftovers = kill_marked({mark for mark in marks if mark.worker in ended})
         self._open_hooks(opened)
         self._open_receiver(opened)
@@ -149,19 +145,19 @@ class Daemon:
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(self._writer, self._clock, is_leader=self._leads)
 
-    def _member(self, hosts: Hosts, own: Identity, about: AboutHost) -> Member:
+    def _member(self, own: Identity) -> Member:
         """Return what knows of other daemons, where there may be others."""
         if not self._backend.is_shared:
-            return Member(hosts, self._queue, self._clock)
+            names = (action.name for action in self._settings.actions)
+            return Member(Hosts(self._writer, own, names), self._queue, self._clock)
         [make_member] = added("backends", "MEMBERS")
         member: Member = make_member(
-            hosts=hosts,
+            settings=self._settings,
+            writer=self._writer,
             queue=self._queue,
             own=own,
             backend=self._backend,
             clock=self._clock,
-            lost_after_s=about.lost_after_ms / 1000,
-            is_named=about.name is not None,
             wake=self._wake_dispatcher,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )
@@ -323,9 +319,3 @@ class Daemon:
             listening=self._listening,
             console=next((part.address for part in self._parts if part.address), None),
         )
-
-
-def _is_of_dead(worker: str, name: str) -> bool:
-    """Return whether a worker was a daemon of this host that is dead."""
-    own, _, number = worker.rpartition(":")[0].rpartition(":")
-    return own == name and not Path(f"/proc/{number}").exists()

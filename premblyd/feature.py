@@ -38,8 +38,9 @@ none of those that it does not need:
                   (keeping/removing.py); SHIFTS: statements that move its due times when the clock
                   was set (`Queue.shift`)
     daemon.py     PARTS: what a running daemon has more (`services.py`)
-    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`); HOSTS,
-                  MEMBERS: what makes a daemon one of several hosts (`queue/register.py`)
+    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`); HOSTS:
+                  what returns this host's name; MEMBERS: what makes a daemon one of several hosts
+                  (`queue/register.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
 """
 

@@ -11,11 +11,12 @@ from typing import Any
 from peewee import SQL, fn
 
 from premblyd.feature import added
-from premblyd.queue.register import is_working
 from premblyd.record import queries
 from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import IS_HELD, Delivery, Host
+
+SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
 
 
 def since_ms(database: Database) -> int | None:
@@ -24,6 +25,12 @@ def since_ms(database: Database) -> int | None:
     first = Host.select(Host.started_at_ms).order_by(Host.id)
     at_ms: int | None = queries.value(database, first.limit(1))
     return at_ms
+
+
+def is_working(host: Any, now_ms: Any) -> Any:
+    """Return the condition that a row of `host` is of a daemon that has been seen just now."""
+    seen_until_ms = host.seen_at_ms + fn.COALESCE(host.lost_after_ms, 0) + SILENT_MS
+    return host.ended.is_null() & (seen_until_ms > now_ms)
 
 
 def is_served(database: Database, now_ms: int) -> bool:

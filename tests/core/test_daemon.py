@@ -43,7 +43,7 @@ endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 STEPS = (
     "backend",
     "Writer",
-    pytest.param("Hosts.join_alone", marks=pytest.mark.sqlite),  # there it is part of joining
+    pytest.param("Hosts.join", marks=pytest.mark.sqlite),  # there is another
     "find_marks",
     "Runners.make",
     "Runners.second",

@@ -87,9 +87,7 @@ def add_many(store: Store, count: int, *actions: str, first: int = 0) -> None:
 
 def recover(store: Store, now_ms: int = NOW_MS, name: str = "next") -> list[int]:
     """Have the next daemon start, after the one that claimed has died. Return what is due now."""
-    return sorted(
-        store.wait(Hosts(store.writer, Identity.of_this_process(name)).join_alone(now_ms))
-    )
+    return sorted(store.wait(Hosts(store.writer, Identity.of_this_process(name)).join(now_ms)))
 
 
 def crash(store: Store, model: dict[int, Any], jobs: dict[int, Job], now_ms: int) -> None:

@@ -5,13 +5,14 @@ import sys
 from typing import Any
 
 from premblyd.config.models import Config
-from premblyd.features.postgresql.membership import Membership
+from premblyd.features.postgresql.membership import Membership, SharedHosts
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.queue.register import AboutHost
+from premblyd.queue.register import Identity
 from premblyd.store.engine import Backend
+from premblyd.store.writer import Writer
 
 
 def backend(place: DatabaseAddress) -> Backend | None:
@@ -36,17 +37,26 @@ def as_ours(error: Exception, to: type[StoreUnavailableError]) -> PremblydError 
     return None if opening is None else opening.as_ours(error, to)
 
 
-def about(settings: Config) -> AboutHost:
-    """Return what `hosts` says."""
-    hosts = HOSTS_KEY.of(settings)
-    return AboutHost(name=hosts.name_value, lost_after_ms=hosts.lost_after_ms)
+def own_name(settings: Config) -> str | None:
+    """Return what this host is called by its configuration."""
+    return HOSTS_KEY.of(settings).name_value
 
 
-def member(*, backend: Any, **more: Any) -> Membership:
+def member(
+    *, settings: Config, writer: Writer, own: Identity, backend: Any, **more: Any
+) -> Membership:
     """Return a daemon's part among those on its database."""
-    return Membership(beacon=backend.beacon(), **more)
+    hosts, names = HOSTS_KEY.of(settings), (action.name for action in settings.actions)
+    return Membership(
+        SharedHosts(writer, own, names, hosts.lost_after_ms),
+        own=own,
+        beacon=backend.beacon(),
+        lost_after_s=hosts.lost_after_ms / 1000,
+        is_named=hosts.name_value is not None,
+        **more,
+    )
 
 
 BACKENDS = (backend,)
 TRANSLATIONS = (as_ours,)
-HOSTS, MEMBERS = (about,), (member,)
+HOSTS, MEMBERS = (own_name,), (member,)

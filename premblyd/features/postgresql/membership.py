@@ -2,15 +2,16 @@
 from lost ones. Begin with `Membership`.
 
 `Observation`, what it sees of the others, decides who is lost; `Liveness`, what it knows itself,
-whether the others must still count it as alive. Both are pure: time is given. What is written down
-is in register.py.
+whether the others must still count it as alive. Both are pure: time is given. `SharedHosts` writes
+down what they tell, together with what becomes of what a lost one ran.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from premblyd.ground import loops
@@ -18,9 +19,20 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import SharedClock, boot_s
 from premblyd.queue.jobs import Job
-from premblyd.queue.queue import Queue
-from premblyd.queue.register import BEAT, SIGHTINGS, Hosts, Identity, Member, OwnClaim, Sighting
-from premblyd.store.engine import Row, Statement
+from premblyd.queue.queue import RUNNING_OF, Queue
+from premblyd.queue.register import (
+    END,
+    IS_ALIVE,
+    RUNNING,
+    Hosts,
+    Identity,
+    Member,
+    OwnClaim,
+    interrupt_all,
+)
+from premblyd.store.engine import Row, Statement, Transaction, param, update
+from premblyd.store.states import LOST
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Host
 
 SURE = 0.5  # of lost_after: until then a claim needs no proof after a beat
 KEPT = 0.9  # and until then hooks run on: they must have ended when others start them
@@ -71,6 +83,16 @@ class Liveness:
     def let_go(self) -> None:
         """Take in that nothing runs here any more."""
         self._has_let_go = True
+
+
+class Sighting(NamedTuple):
+    """A daemon that works on the database, as its row in `host` shows it."""
+
+    id: int
+    worker: str
+    name: str
+    beat_count: int  # grows as long as it lives
+    lost_after_ms: int | None = None  # as its row says; None: it says nothing
 
 
 GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
@@ -125,6 +147,102 @@ class Observation:
         look tells."""
         return self._first_id == host_id
 
+
+class TakenOver(NamedTuple):
+    """What was taken over from lost daemons: their deliveries are due now."""
+
+    hosts: list[Sighting]
+    delivery_ids: list[int]
+
+
+class SharedHosts(Hosts):
+    """The row of a daemon beside those of others."""
+
+    def know(self, actions: Iterable[str]) -> "asyncio.Future[int]":
+        """Keep the names of the actions that this daemon has: others leave their deliveries
+        alone, even if they don't know them."""
+        self._actions = "\n".join(actions)
+        return self._writer.call(
+            lambda transaction: transaction.change(
+                _KNOW, worker=self._worker, actions=self._actions
+            )
+        )
+
+    def join(self, now_ms: int) -> "asyncio.Future[list[int]]":
+        """Add this daemon, and take over from those that have ended. Return which deliveries that
+        makes due."""
+
+        def operation(transaction: Transaction) -> list[int]:
+            self._join(transaction, now_ms)
+            return interrupt_all(transaction, transaction.rows(_ORPHANS), now_ms)
+
+        return self._writer.call(operation)
+
+    def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
+        """End those of `lost` that have not been seen since, and make due what they ran; so too
+        what daemons run that ended before."""
+
+        def operation(transaction: Transaction) -> TakenOver:
+            ended = [
+                sighting
+                for sighting in lost
+                if transaction.row(_AS_SEEN, **sighting._asdict())
+                and transaction.change(END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
+            ]
+            return TakenOver(
+                hosts=ended,
+                delivery_ids=interrupt_all(transaction, transaction.rows(_ORPHANS), now_ms),
+            )
+
+        return self._writer.call(operation)
+
+    def revive(self, now_ms: int) -> "asyncio.Future[set[str]]":
+        """Let this daemon live again, which the others took for lost. Return the tokens of the
+        claims that are still its own. Its row may be gone too: a standby took over that did not
+        have it."""
+
+        def operation(transaction: Transaction) -> set[str]:
+            if not transaction.change(_REVIVE, worker=self._worker):
+                self._join(transaction, now_ms)
+            rows = transaction.rows(RUNNING_OF, worker=self._worker)
+            return {token for _, _, token in rows}
+
+        return self._writer.call(operation)
+
+
+_KNOW = update(Host, "actions", where=Host.worker == param("worker"))
+_AS_SEEN = Statement(
+    Host.select(Host.id).where(
+        Host.id == param("id"),
+        Host.worker == param("worker"),  # a failover may have given its number to another
+        Host.beat_count == param("beat_count"),
+        IS_ALIVE,
+    ),
+    locks=True,
+)
+_REVIVE = Statement(
+    Host.update(
+        ended_at_ms=None, ended=None, forgotten_at_ms=None, beat_count=Host.beat_count + 1
+    ).where(Host.worker == param("worker"))
+)
+# What runs under workers that don't live.
+_ORPHANS = Statement(
+    RUNNING.join(Attempt, on=IS_LAST_ATTEMPT).where(
+        Attempt.worker.not_in(Host.select(Host.worker).where(IS_ALIVE))
+    ),
+    locks=True,
+)
+# What a beacon says and asks.
+BEAT = Statement(
+    Host.update(beat_count=Host.beat_count + 1, seen_at_ms=param("seen_at_ms")).where(
+        Host.worker == param("worker"), IS_ALIVE
+    )
+)
+SIGHTINGS = Statement(
+    Host.select(Host.id, Host.worker, Host.name, Host.beat_count, Host.lost_after_ms).where(
+        IS_ALIVE
+    )
+)
 
 BEATS = 10  # within the time after which a host is lost
 ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
@@ -218,7 +336,7 @@ class Membership(Member):
 
     def __init__(
         self,
-        hosts: Hosts,
+        hosts: SharedHosts,
         queue: Queue,
         own: Identity,
         beacon: Beacon,
@@ -230,6 +348,7 @@ class Membership(Member):
         stop_fenced_hooks: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
     ) -> None:
         super().__init__(hosts, queue, clock)
+        self._hosts: SharedHosts = hosts
         self._clock: SharedClock = clock
         self._own = own
         self._beacon = beacon
@@ -269,6 +388,11 @@ class Membership(Member):
             others=[host.name for host in self._others],
         )
         return interrupted
+
+    async def ended(self, workers: Collection[str]) -> set[str]:
+        """Those of this host too that are dead, as no other host may know yet."""
+        dead = {worker for worker in workers if _is_of_dead(worker, self._own.name)}
+        return dead | await super().ended(workers)
 
     async def run(self) -> None:
         """Beat, watch and listen until the daemon ends."""
@@ -410,6 +534,12 @@ class Membership(Member):
             else:
                 tell("host.cut_off", reason=error.reason)
         self._is_cut_off = is_cut_off
+
+
+def _is_of_dead(worker: str, name: str) -> bool:
+    """Return whether a worker was a daemon of this host that is dead."""
+    own, _, number = worker.rpartition(":")[0].rpartition(":")
+    return own == name and not Path(f"/proc/{number}").exists()
 
 
 def _now(clock: SharedClock) -> SharedTime:

@@ -11,10 +11,9 @@ from peewee import Case, fn
 
 from premblyd.ground import times
 from premblyd.ground.words import counted
-from premblyd.queue.register import is_working
 from premblyd.record import queries
 from premblyd.record.operating import Change, write_down
-from premblyd.record.standing import actions_at_work
+from premblyd.record.standing import actions_at_work, is_working
 from premblyd.record.told import Family, Item, Part, Situation, Target, largest, trouble
 from premblyd.store.engine import Database, Statement, Transaction, param
 from premblyd.store.states import LOST, State

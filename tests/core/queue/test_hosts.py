@@ -3,9 +3,10 @@
 import pytest
 
 from premblyd.features.postgresql import shown
+from premblyd.features.postgresql.membership import SharedHosts, Sighting
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
-from premblyd.queue.register import Hosts, Sighting
+from premblyd.queue.register import Hosts
 from tests.support.hosts import identity
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -16,7 +17,7 @@ DELIVERIES = "SELECT state, due_at_ms, last_error FROM delivery ORDER BY id"
 
 
 @pytest.fixture(name="host")
-def join(store: Store) -> Hosts:
+def join(store: Store) -> SharedHosts:
     """The host `host`, whose worker is that of `store.queue`."""
     return other(store, "host")
 
@@ -27,14 +28,14 @@ def sighting(store: Store, name: str) -> Sighting:
     return Sighting(id=id_, worker=worker, name=name, beat_count=count)
 
 
-def other(store: Store, name: str = "other") -> Hosts:
-    hosts = Hosts(store.writer, identity(name))
+def other(store: Store, name: str = "other") -> SharedHosts:
+    hosts = SharedHosts(store.writer, identity(name))
     store.wait(hosts.join(NOW_MS))
     return hosts
 
 
 def test_what_a_lost_host_ran_is_due_and_its_late_report_changes_nothing(
-    store: Store, host: Hosts
+    store: Store, host: SharedHosts
 ) -> None:
     """Only one observer takes it over."""
     observer = other(store)
@@ -52,7 +53,7 @@ def test_what_a_lost_host_ran_is_due_and_its_late_report_changes_nothing(
     assert store.wait(host.revive(NOW_MS)) == set()
 
 
-def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: Hosts) -> None:
+def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: SharedHosts) -> None:
     observer = other(store)
     store.add("crm")
     (job,) = claim(store, crm=1).jobs
@@ -63,7 +64,7 @@ def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: Hosts) -
     assert store.wait(host.revive(NOW_MS)) == {job.claim_token}
 
 
-def test_a_claim_stands_until_another_host_takes_it_over(store: Store, host: Hosts) -> None:
+def test_a_claim_stands_until_another_host_takes_it_over(store: Store, host: SharedHosts) -> None:
     observer = other(store)
     store.add("crm")
     (job,) = claim(store, crm=1).jobs
@@ -80,7 +81,7 @@ def test_a_claim_stands_until_another_host_takes_it_over(store: Store, host: Hos
 
 
 def test_while_a_host_counts_as_lost_its_claim_does_not_stand_and_is_found(
-    store: Store, host: Hosts
+    store: Store, host: SharedHosts
 ) -> None:
     """Also what it claimed while it was found lost."""
     observer = other(store)
@@ -92,7 +93,7 @@ def test_while_a_host_counts_as_lost_its_claim_does_not_stand_and_is_found(
 
 
 def test_a_start_takes_over_from_who_has_ended_and_touches_no_others(
-    store: Store, host: Hosts
+    store: Store, host: SharedHosts
 ) -> None:
     neighbour = Queue(store.writer, "neighbour:1:boot")
     other(store, "neighbour")
@@ -101,12 +102,12 @@ def test_a_start_takes_over_from_who_has_ended_and_touches_no_others(
     store.queue = neighbour
     claim(store, crm=0, mail=1)
     store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = 1 WHERE name = 'host'")
-    assert store.wait(Hosts(store.writer, identity("next")).join(NOW_MS)) == [1]
+    assert store.wait(SharedHosts(store.writer, identity("next")).join(NOW_MS)) == [1]
     assert [state for state, *_ in store.rows(DELIVERIES)] == ["pending", "running"]
     assert [ended for _, ended, _ in store.rows(HOSTS)] == ["lost", None, None]
 
 
-def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) -> None:
+def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: SharedHosts) -> None:
     store.add("crm")
     claim(store, crm=1)
     assert store.wait(host.leave(NOW_MS + 9)) == [1]
@@ -116,15 +117,15 @@ def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) 
 
 
 def test_a_daemon_that_has_its_database_for_itself_knows_that_others_are_dead(
-    store: Store, host: Hosts
+    store: Store, host: SharedHosts
 ) -> None:
-    store.wait(Hosts(store.writer, identity("next")).join_alone(NOW_MS + 1))
+    store.wait(Hosts(store.writer, identity("next")).join(NOW_MS + 1))
     assert store.rows(HOSTS) == [("host", "lost", NOW_MS + 1), ("next", None, None)]
     forgotten = "SELECT name FROM host WHERE forgotten_at_ms IS NOT NULL"
     assert store.rows(forgotten) == [("host",)], "nothing waits for it"
 
 
-def test_what_only_another_host_knows_is_left_to_it(store: Store, host: Hosts) -> None:
+def test_what_only_another_host_knows_is_left_to_it(store: Store, host: SharedHosts) -> None:
     """Configurations change on one host after the other."""
     observer = other(store)
     store.wait(observer.know(["crm", "new"]))
@@ -151,7 +152,7 @@ def forget(store: Store, name: str) -> bool:
 
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
-    store: Store, host: Hosts, is_killed: bool
+    store: Store, host: SharedHosts, is_killed: bool
 ) -> None:
     away = other(store)
     store.wait(away.know(["new"]))
@@ -170,7 +171,7 @@ def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
     assert not forget(store, "nobody")
 
 
-def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
+def test_a_host_that_works_can_not_be_ended(store: Store, host: SharedHosts) -> None:
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 1}")
     assert not forget(store, "host")
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 60_001}")
@@ -178,28 +179,30 @@ def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
     assert store.rows(HOSTS) == [("host", "lost", YEAR_LATER_MS)]
     store.wait(host.revive(YEAR_LATER_MS))
     assert store.rows("SELECT ended, forgotten_at_ms FROM host") == [(None, None)], "it was asleep"
-    store.wait(Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000).join(NOW_MS))
+    store.wait(SharedHosts(store.writer, identity("slow"), lost_after_ms=3_600_000).join(NOW_MS))
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 3_000_000}")
     assert not forget(store, "slow"), "it beats seldom"
 
 
 def test_what_a_host_has_from_its_start_counts_and_nothing_that_it_had_before(
-    store: Store, host: Hosts
+    store: Store, host: SharedHosts
 ) -> None:
     """Else the others end what has waited for it, before it could say what it has."""
     before = other(store)
     store.wait(before.know(["old"]))
     store.add("old")
     store.wait(before.leave(NOW_MS))
-    now = Hosts(store.writer, identity("other", worker="other:2:boot"), ["crm", "new"])
+    now = SharedHosts(store.writer, identity("other", worker="other:2:boot"), ["crm", "new"])
     store.wait(now.join(NOW_MS))
     store.add("new", body=b"2")
     claim(store, YEAR_LATER_MS, crm=1)
     assert store.rows("SELECT state FROM delivery ORDER BY id") == [("dead",), ("pending",)]
 
 
-def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, host: Hosts) -> None:
-    predecessor = Hosts(store.writer, identity("host", worker="host:0:boot"))
+def test_what_a_predecessor_of_the_same_host_knew_does_not_count(
+    store: Store, host: SharedHosts
+) -> None:
+    predecessor = SharedHosts(store.writer, identity("host", worker="host:0:boot"))
     store.wait(predecessor.join(NOW_MS))
     store.wait(predecessor.know(["old"]))
     store.wait(predecessor.leave(NOW_MS))
@@ -207,7 +210,9 @@ def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, h
     assert state_after(store, NOW_MS) == "dead"
 
 
-def test_a_daemon_comes_back_though_a_standby_had_not_its_row(store: Store, host: Hosts) -> None:
+def test_a_daemon_comes_back_though_a_standby_had_not_its_row(
+    store: Store, host: SharedHosts
+) -> None:
     store.by_hand("DELETE FROM host")
     assert store.wait(host.revive(NOW_MS)) == set()
     assert store.wait(host.ended({"host:1:boot"})) == set()

@@ -11,9 +11,9 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.postgresql import shown
+from premblyd.features.postgresql.membership import SharedHosts
 from premblyd.ground.times import HOUR_MS
 from premblyd.queue.heartbeat import reconciled
-from premblyd.queue.register import Hosts
 from premblyd.record import troubles
 from premblyd.record.told import MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.record.troubles import LACKING_MS, LATE_MS
@@ -110,8 +110,8 @@ def test_deliveries_past_their_time_are_told(store: Store, record: Database) -> 
     assert "2023-11-14 22:13:20 UTC" in item.text
 
 
-def host(store: Store, name: str, *actions: str) -> Hosts:
-    hosts = Hosts(store.writer, identity(name), actions)
+def host(store: Store, name: str, *actions: str) -> SharedHosts:
+    hosts = SharedHosts(store.writer, identity(name), actions)
     store.wait(hosts.join(NOW_MS))
     return hosts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.queue.register import Hosts
+from premblyd.features.postgresql.membership import SharedHosts
 from premblyd.store.connections import connect_read_only
 from tests.support import postgresql
 from tests.support.commands import Ran, run
@@ -117,8 +117,8 @@ def test_an_empty_database_says_who_makes_it(store: Store) -> None:
     assert "Start the daemon once: it makes a new one." in done.err
 
 
-def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> Hosts:
-    hosts = Hosts(store.writer, identity(name, version="0.2.0"), actions, lost_after_ms)
+def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> SharedHosts:
+    hosts = SharedHosts(store.writer, identity(name, version="0.2.0"), actions, lost_after_ms)
     with closing(connect_read_only(store.place)) as database:
         store.wait(hosts.join(database.now_ms()))
     return hosts

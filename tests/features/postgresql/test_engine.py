@@ -13,11 +13,12 @@ import psycopg
 import pytest
 
 from premblyd.features.postgresql.engine import TRIES
+from premblyd.features.postgresql.membership import SharedHosts
 from premblyd.features.postgresql.opening import plain
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import NewDelivery, add_event
-from premblyd.queue.register import Hosts, Identity
+from premblyd.queue.register import Identity
 from premblyd.store.engine import Transaction
 from tests.support import postgresql
 from tests.support.database import url_of
@@ -252,7 +253,9 @@ def test_a_host_that_comes_back_knows_its_claims_of_locked_deliveries(
     store: Store, server: Server
 ) -> None:
     """Else it ends hooks that are its own."""
-    host = Hosts(store.writer, replace(Identity.of_this_process("host"), worker="host:1:boot"))
+    host = SharedHosts(
+        store.writer, replace(Identity.of_this_process("host"), worker="host:1:boot")
+    )
     store.wait(host.join(NOW_MS))
     store.add("crm")
     [job] = claim(store, crm=1).jobs

@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from premblyd.features.postgresql.membership import Liveness, Observation, SharedTime
+from premblyd.features.postgresql.membership import Liveness, Observation, SharedTime, Sighting
 from premblyd.ground.times import SharedClock
-from premblyd.queue.register import Sighting
 
 
 def at(boot_s: float, shared_s: float | None = None) -> SharedTime:

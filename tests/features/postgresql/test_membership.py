@@ -10,10 +10,15 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.features.postgresql import membership
-from premblyd.features.postgresql.membership import Beat, Membership, TimeRead
+from premblyd.features.postgresql.membership import (
+    Beat,
+    Membership,
+    SharedHosts,
+    Sighting,
+    TimeRead,
+)
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.times import SharedClock
-from premblyd.queue.register import Hosts, Sighting
 from premblyd.store.engine import Statement
 from tests.support.database import new_place
 from tests.support.hosts import identity
@@ -68,7 +73,7 @@ class Member:
         self.clock = SharedClock()
         own = identity("a")
         self.membership = Membership(
-            Hosts(store.writer, own),
+            SharedHosts(store.writer, own),
             store.queue,
             own,
             beacon,
@@ -130,7 +135,7 @@ def told(lines: list[EventDict]) -> list[str]:
 
 def orphan(store: Store) -> Callable[[], Any]:
     """Have a delivery run under a host that was lost, took it before it knew, and ended."""
-    store.wait(Hosts(store.writer, identity("b")).join(NOW_MS))
+    store.wait(SharedHosts(store.writer, identity("b")).join(NOW_MS))
     store.add("crm")
     claim(store, crm=1)
     store.by_hand("UPDATE host SET ended = 'stopped', ended_at_ms = 1")
