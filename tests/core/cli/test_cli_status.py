@@ -16,7 +16,7 @@ from tests.support.database import by_hand, locked
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
 
-KINDS = ["daemon", "failing", "dead", "new_code", "doubted", *["unmatched"] * 3]
+KINDS = ["daemon", "failing", "dead", "doubted", "new_code", *["unmatched"] * 3]
 BODY = b'{"status": true, "response_code": "%02d", "verification": {"reference": "ref-%d"}}'
 
 
