@@ -3,7 +3,7 @@ features that it needs. In the order in which they are asked."""
 
 FEATURES: dict[str, tuple[str, ...]] = {
     "postgresql": (),
-    "encryption": (),
+    "encryption": ("keeping", "backup"),
     "keeping": (),
     "pause": (),
     "worker": (),

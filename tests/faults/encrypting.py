@@ -14,11 +14,11 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+from premblyd.features.encryption.cli import opening_key
 from premblyd.ground import databases
 from premblyd.ground.databases import is_plain
 from premblyd.store.sqlite import connecting
 from premblyd.store.sqlite.files import NEW, beside
-from premblyd.store.sqlite.opening import opening_key
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.kills import Kills

@@ -6,11 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from premblyd.features.backup.taking import Source
 from premblyd.features.keeping.erasurelines import write_all
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.sqlite.files import beside
-from premblyd.store.sqlite.taking import Source
 from tests.support.commands import json_of, record, run
 from tests.support.database import file_in
 

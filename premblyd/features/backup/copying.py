@@ -26,6 +26,7 @@ from premblyd.cli import config_option, json_option
 from premblyd.cli.common import database_of, open_to_change
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.backup.tables import BackupFolder
+from premblyd.features.backup.taking import Watch, become_owner, lacking_room
 from premblyd.features.keeping.erasurelines import write_all
 from premblyd.ground import databases
 from premblyd.ground.databases import DatabaseAddress
@@ -35,9 +36,8 @@ from premblyd.store.connections import backend
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
 from premblyd.store.sqlite.connecting import connect, errors
 from premblyd.store.sqlite.engine import SqliteBackend
-from premblyd.store.sqlite.files import PART, become_owner, lacking_room, real_path
+from premblyd.store.sqlite.files import PART, real_path
 from premblyd.store.sqlite.opening import plain
-from premblyd.store.sqlite.taking import Watch
 
 _MEET = insert(BackupFolder, "folder", if_unique=True)
 _IS_IT = BackupFolder.folder == param("folder")

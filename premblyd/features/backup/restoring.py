@@ -17,8 +17,9 @@ from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
-from premblyd.features.backup import copying
+from premblyd.features.backup import copying, replacing, taking
 from premblyd.features.backup.copying import ON_SERVER, copies_in, digest_of, parse
+from premblyd.features.backup.taking import Source, Watch, become_owner, lacking_room
 from premblyd.features.keeping.erasurelines import (
     NAME,
     AppliedAgain,
@@ -43,21 +44,17 @@ from premblyd.ground.words import counted
 from premblyd.record.operating import write_down
 from premblyd.store import schema
 from premblyd.store.connections import backend, connect_operator, connect_read_only, translated
-from premblyd.store.sqlite import replacing, taking
 from premblyd.store.sqlite.connecting import NotOpenedError, failures
 from premblyd.store.sqlite.files import (
     MODE,
     NEW,
-    become_owner,
     beside,
     hold,
-    lacking_room,
     real_path,
     remove,
     size,
 )
 from premblyd.store.sqlite.opening import plain
-from premblyd.store.sqlite.taking import Source, Watch
 
 _RECORD = "SELECT schema_number, schema_digest, record_id FROM record"
 _FOUND = (

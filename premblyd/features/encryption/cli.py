@@ -1,5 +1,5 @@
 """premblyd record encrypt: encrypts the database of a stopped daemon, or gives it another key. It
-writes a file beside it, which takes its place at last: see store/sqlite/replacing.py.
+writes a file beside it, which takes its place at last: see features/backup/replacing.py.
 
 The database's own file is opened by SQLite alone: to close it otherwise would end SQLite's locks.
 """
@@ -17,26 +17,30 @@ import click
 from premblyd.cli import config_option, json_option
 from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
+from premblyd.features.backup.replacing import keep_others_out, put_in_place
+from premblyd.features.backup.taking import Watch, as_owner, lacking_room, what_is_wrong, write
 from premblyd.features.encryption import cipher
-from premblyd.ground import databases, newfile, times
+from premblyd.features.keeping import newfile
+from premblyd.ground import databases, times
 from premblyd.ground.databases import EncryptedFile, is_plain
-from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError
+from premblyd.ground.errors import (
+    CannotStartError,
+    LacksRightsError,
+    PremblydError,
+    StoreUnreadableError,
+)
 from premblyd.store.connections import translated
-from premblyd.store.sqlite.connecting import connect
+from premblyd.store.sqlite.connecting import NotOpenedError, connect
 from premblyd.store.sqlite.files import (
     NEW,
-    as_owner,
     beside,
     hold,
-    lacking_room,
     real_path,
     remove,
     restrict,
     size,
 )
-from premblyd.store.sqlite.opening import opening_key, require_readable
-from premblyd.store.sqlite.replacing import keep_others_out, put_in_place
-from premblyd.store.sqlite.taking import Watch, what_is_wrong, write
+from premblyd.store.sqlite.opening import BUSY_TIMEOUT_S, not_opened, require_readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,17 @@ def encrypt_record(
     return Encrypted(
         finished=finished, dropped=dropped, aside=aside, was_plain=was_plain, old_key=old_key
     )
+
+
+def opening_key(path: Path, key_path: Path) -> str:
+    """Return the key that opens the database: that in the file, or the next one. Raise
+    CannotStartError, in words, when none does."""
+    for key in databases.keys_in(key_path):
+        with contextlib.suppress(NotOpenedError), translated(StoreUnreadableError):
+            uri = f"{real_path(path).as_uri()}?mode=ro"
+            connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()
+            return key
+    raise not_opened(path, key_path)
 
 
 @contextlib.contextmanager

@@ -31,13 +31,13 @@ from premblyd.features.keeping import (
     vacuuming,
 )
 from premblyd.features.keeping.erasing import Done, Findings, Request
+from premblyd.features.keeping.newfile import new_file, require_new
 from premblyd.features.keeping.personrows import names_in
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.settings import period_ms
 from premblyd.ground import times
 from premblyd.ground.databases import file_of
 from premblyd.ground.errors import NotFoundError, PremblydError
-from premblyd.ground.newfile import new_file, require_new
 from premblyd.ground.words import counted
 from premblyd.store.connections import put_aside
 from premblyd.store.engine import Database

@@ -22,6 +22,7 @@ from peewee import SQL, Node, fn
 from premblyd.feature import added
 from premblyd.features.keeping import erasing, personrows
 from premblyd.features.keeping.erased import which_erased
+from premblyd.features.keeping.newfile import sync
 from premblyd.features.keeping.personrows import Names
 from premblyd.features.keeping.persons import FoundBy
 from premblyd.features.keeping.tables import (
@@ -34,7 +35,6 @@ from premblyd.features.keeping.tables import (
 )
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.newfile import sync
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event, Record, VerificationName

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from premblyd.ground import words
 from premblyd.ground.errors import AlreadyRunningError, CannotStartError
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -19,7 +18,6 @@ NEW = ".restoring"  # behind its name: what is to be put in its place
 REPLACING = ".replacing"  # behind its name: while one is put in the place of one without its log
 PART = ".premblyd-backup-"  # begins the name of a copy that is not whole yet
 MODE = 0o640
-SPARE_BYTES = 64 << 20  # that a copy leaves on the disk: webhooks may need the same
 Identity = tuple[int, int]
 
 
@@ -55,15 +53,6 @@ def remove(path: Path) -> None:
     """Delete a database that nobody has open, with what SQLite has put beside it."""
     for suffix in SUFFIXES:
         beside(path, suffix).unlink(missing_ok=True)
-
-
-def lacking_room(folder: Path | int, needed: int) -> str:
-    """Return, in words, that a disk has not as many bytes free, and some for the daemon; empty if
-    it has."""
-    disk, needed = os.statvfs(folder), needed + SPARE_BYTES
-    free = disk.f_bavail * disk.f_frsize
-    told = f"{words.size(needed)} must be free there, and {words.size(free)} are"
-    return "" if free >= needed else told
 
 
 def restrict(path: Path) -> None:
@@ -188,44 +177,3 @@ def _require_one_name(real: Path) -> None:
                 f"{real} has a second name (a hard link). A program that uses that name would not"
                 f" see its WAL and its lock. Find it with `find / -samefile {real}`, and remove it."
             )
-
-
-# As whom root works on a database, which belongs to the service's user: whatever somebody puts in
-# its way there, it can do no more than the service.
-
-
-def become_owner(database: Path) -> None:
-    """From here on, root is the user whom the database belongs to."""
-    with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
-        owner = _owner_of(database)
-        if os.geteuid() == 0 and owner.st_uid:
-            os.setgroups([owner.st_gid])
-            os.setgid(owner.st_gid)
-            os.setuid(owner.st_uid)
-
-
-@contextlib.contextmanager
-def as_owner(database: Path) -> Iterator[None]:
-    """Have root be that user for as long as it is entered."""
-    owner = _owner_of(database)
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([owner.st_gid])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
-
-
-def _owner_of(database: Path) -> os.stat_result:
-    """Return to whom a database belongs: its file, or its folder. Whoever has made a link to it,
-    and is not root, may do no more there than before."""
-    found = database if os.path.lexists(database) else database.parent
-    link = found.lstat()
-    return link if link.st_uid else found.stat()

@@ -152,7 +152,7 @@ class _Database(Database, SqliteDatabase):
             connection = connecting.connect(self.database, keys, **options)
         except NotOpenedError:
             _require_kind(self._path, self._key_path)
-            raise _not_opened(self._path, self._key_path) from None
+            raise not_opened(self._path, self._key_path) from None
         with contextlib.ExitStack() as failing:
             failing.callback(connection.close)
             self._add_conn_hooks(connection)  # type: ignore[attr-defined]
@@ -163,18 +163,7 @@ class _Database(Database, SqliteDatabase):
         return connection
 
 
-def opening_key(path: Path, key_path: Path) -> str:
-    """Return the key that opens the database: that in the file, or the next one. Raise
-    CannotStartError, in words, when none does."""
-    for key in databases.keys_in(key_path):
-        with contextlib.suppress(NotOpenedError), translated(StoreUnreadableError):
-            uri = f"{real_path(path).as_uri()}?mode=ro"
-            connecting.connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()
-            return key
-    raise _not_opened(path, key_path)
-
-
-def _not_opened(path: Path, key_path: Path | None) -> CannotStartError:
+def not_opened(path: Path, key_path: Path | None) -> CannotStartError:
     return CannotStartError(
         f"The key in {key_path} does not open {path}: it is the key of another database, or the"
         " file is damaged. Put the right key there. Without it the record is lost, and so are its"

@@ -249,7 +249,7 @@ def test_a_full_disk_is_said_beforehand(config: Path, monkeypatch: pytest.Monkey
     with needs_machine(), small_disk("1m") as disk:
         disk.chmod(0o700)
         fails(config, disk, 75, "The disk is too small for a copy: 6", "must be free there")
-        monkeypatch.setattr("premblyd.store.sqlite.files.SPARE_BYTES", -(1 << 30))
+        monkeypatch.setattr("premblyd.features.backup.taking.SPARE_BYTES", -(1 << 30))
         (disk / "other").write_bytes(bytes(800_000))
         with pytest.raises(PremblydError, match="disk is full"), copying.opened(disk) as it:
             copying.back_up(copying.source_at(file_of(config)), it, lambda *_: None)

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.backup import restoring
+from premblyd.features.backup import restoring, taking
 from premblyd.features.keeping.erasurelines import NAME, own_file
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import is_plain, key_of
-from premblyd.store.sqlite import taking
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import MODE, NEW, REPLACING, beside, put_aside
 from tests.faults.daemon import folder
@@ -219,7 +218,7 @@ def test_what_is_no_copy_is_refused(
     os.mkfifo(there / "fifo.db")
     assert "no regular file" in refused(plain, there / "fifo.db")
     with monkeypatch.context() as patched:
-        patched.setattr("premblyd.store.sqlite.files.SPARE_BYTES", 1 << 60)
+        patched.setattr("premblyd.features.backup.taking.SPARE_BYTES", 1 << 60)
         assert "is too small" in refused(plain, copy)
     assert "No such file" in refused(plain, there / "gone.db")
     (there / f"{copy.name}-wal").write_bytes(b"x")

@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 
 from premblyd.config.load import load_config
-from premblyd.features.encryption.cli import Encrypted, encrypt_record
+from premblyd.features.encryption.cli import Encrypted, encrypt_record, opening_key
 from premblyd.ground import databases
 from premblyd.ground.databases import EncryptedFile, is_plain, key_of
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.sqlite import connecting
 from premblyd.store.sqlite.files import NEW, beside, put_aside
-from premblyd.store.sqlite.opening import opening_key
 from tests.faults.daemon import folder
 from tests.features.encryption.test_encryption import BODY
 from tests.support.commands import json_of, run
@@ -264,7 +263,7 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     both = ((place, None), (coded, wanted))
     refused("is not encrypted yet", PremblydError, place, wanted)
     with monkeypatch.context() as patched:
-        patched.setattr("premblyd.store.sqlite.files.SPARE_BYTES", 1 << 60)
+        patched.setattr("premblyd.features.backup.taking.SPARE_BYTES", 1 << 60)
         for each, key in both:
             refused("is too small", PremblydError, each, key)
     with monkeypatch.context() as patched:
@@ -289,7 +288,7 @@ def test_while_somebody_reads_the_record_nothing_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
 ) -> None:
     place = record_in(tmp_path / "x", is_encrypted=is_encrypted)
-    monkeypatch.setattr("premblyd.store.sqlite.replacing.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("premblyd.features.backup.replacing.BUSY_TIMEOUT_S", 0)
     words = [sys.executable, "-c", READS, place.path.as_uri(), *([KEY] * is_encrypted)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

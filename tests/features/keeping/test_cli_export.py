@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.ground.newfile import CannotWriteError, new_file
+from premblyd.features.keeping.newfile import CannotWriteError, new_file
 from tests.support.commands import Ran, read, recorded_in, run
 from tests.support.database import changing
 

@@ -9,7 +9,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from premblyd.ground import databases, newfile, times
+from premblyd.features.keeping import newfile
+from premblyd.ground import databases, times
 from premblyd.ground.errors import TryAgainError
 from premblyd.store.sqlite.connecting import NotOpenedError, connect, failures
 from premblyd.store.sqlite.files import BEFORE, MODE, REPLACING, beside, real_path, restrict, size

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.features.backup.replacing import put_in_place
 from premblyd.ground.errors import CannotStartError, TryAgainError
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import REPLACING, beside, hold, put_aside
-from premblyd.store.sqlite.replacing import put_in_place
 from tests.support.dying import dies
 from tests.support.store import NOW_MS, Store
 
@@ -103,7 +103,7 @@ def test_the_link_to_a_database_leads_to_it_still(tmp_path: Path) -> None:
 def test_while_another_has_it_open_nothing_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.store.sqlite.replacing.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("premblyd.features.backup.replacing.BUSY_TIMEOUT_S", 0)
     place = marked(tmp_path / "db", "old")
     with closing(sqlite3.connect(place)) as other:
         other.execute("SELECT * FROM mark").fetchall()

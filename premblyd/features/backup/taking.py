@@ -1,14 +1,18 @@
-"""A database written into another file: as it is, encrypted, or by another key."""
+"""A database written into another file: as it is, encrypted, or by another key. And as whom root
+does that, and whether there is room."""
 
+import contextlib
+import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from premblyd.ground import databases
+from premblyd.ground import databases, words
 from premblyd.ground.databases import is_plain
 from premblyd.store.sqlite.connecting import cipher, connect
 
+SPARE_BYTES = 64 << 20  # that a copy leaves on the disk: webhooks may need the same
 _PAGES = 4096  # of a portion
 _NUMBERS = (
     "INSERT INTO sqlite_sequence (name, seq) SELECT :table, 0 WHERE NOT EXISTS"
@@ -75,3 +79,53 @@ def go_on_above(database: sqlite3.Connection, numbers: Mapping[str, int]) -> Non
     for table, number in numbers.items():
         for statement in _NUMBERS:
             database.execute(statement, {"table": table, "number": number})
+
+
+def lacking_room(folder: Path | int, needed: int) -> str:
+    """Return, in words, that a disk has not as many bytes free, and some for the daemon; empty if
+    it has."""
+    disk, needed = os.statvfs(folder), needed + SPARE_BYTES
+    free = disk.f_bavail * disk.f_frsize
+    told = f"{words.size(needed)} must be free there, and {words.size(free)} are"
+    return "" if free >= needed else told
+
+
+# As whom root works on a database, which belongs to the service's user: whatever somebody puts in
+# its way there, it can do no more than the service.
+
+
+def become_owner(database: Path) -> None:
+    """From here on, root is the user whom the database belongs to."""
+    with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
+        owner = _owner_of(database)
+        if os.geteuid() == 0 and owner.st_uid:
+            os.setgroups([owner.st_gid])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
+
+
+@contextlib.contextmanager
+def as_owner(database: Path) -> Iterator[None]:
+    """Have root be that user for as long as it is entered."""
+    owner = _owner_of(database)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _owner_of(database: Path) -> os.stat_result:
+    """Return to whom a database belongs: its file, or its folder. Whoever has made a link to it,
+    and is not root, may do no more there than before."""
+    found = database if os.path.lexists(database) else database.parent
+    link = found.lstat()
+    return link if link.st_uid else found.stat()
