@@ -56,8 +56,8 @@ PROMISED = [
     ("ground.expressions.EVENT_STEPS", 300_000, "configuration", "may take 300,000 steps"),
     ("features.asking.settings._ASK_MS", (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000),
      "configuration", "ask: [1m, 5m, 30m, 2h, 12h]"),
-    ("queue.inbox.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
-    ("queue.inbox.MAX_NOISE", 1000, "database", "the newest 1,000"),
+    ("queue.rejections.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
+    ("queue.rejections.MAX_NOISE", 1000, "database", "the newest 1,000"),
     ("features.console.access.LINK_LIFE_MS", 10 * MINUTE_MS, "console", "ten minutes"),
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
 from premblyd.config.values import Address, Network
-from premblyd.queue.inbox import ConnectionFault
+from premblyd.queue.rejections import ConnectionFault
 
 UNIX_PEER = "unix"  # a unix socket's peer, trusted because the file's mode says who may connect
 

@@ -13,7 +13,8 @@ from premblyd.config.models import Endpoint
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.ground.words import counted
-from premblyd.queue.inbox import ConnectionFault, Inbox, NewRejection
+from premblyd.queue.inbox import Inbox
+from premblyd.queue.rejections import ConnectionFault, NewRejection
 
 MINUTE_S = 60
 

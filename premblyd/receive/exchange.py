@@ -35,7 +35,8 @@ from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Kind, Webhook
-from premblyd.queue.inbox import Added, ConnectionFault, Inbox, NewDelivery
+from premblyd.queue.inbox import Added, Inbox, NewDelivery
+from premblyd.queue.rejections import ConnectionFault
 from premblyd.receive.connection import (
     Extra,
     Stream,

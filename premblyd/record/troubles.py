@@ -20,8 +20,8 @@ from premblyd.feature import added
 from premblyd.ground import times
 from premblyd.ground.times import HOUR_MS
 from premblyd.ground.words import counted
-from premblyd.queue.inbox import ConnectionFault
 from premblyd.queue.jobs import LACKS
+from premblyd.queue.rejections import ConnectionFault
 from premblyd.record import queries, standing
 from premblyd.record.told import (
     MAX_ITEMS,

@@ -23,8 +23,9 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Bound, Hooks
-from premblyd.queue.inbox import Added, Inbox, NewDelivery, NewRejection
+from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
+from premblyd.queue.rejections import NewRejection
 from premblyd.store.connections import backend
 from premblyd.store.engine import Backend, Transaction, insert
 from premblyd.store.tables import VerificationName

@@ -14,7 +14,7 @@ from premblyd.config.models import Config
 from premblyd.feature import Count, added
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES
-from premblyd.queue.inbox import REASONS
+from premblyd.queue.rejections import REASONS
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from premblyd.prembly.payload import MAX_TEXT_BYTES, Webhook
-from premblyd.queue import inbox
+from premblyd.queue import rejections
 from premblyd.queue.arrivals import By, event_key
 from premblyd.queue.digests import Digests
-from premblyd.queue.inbox import Added, NewDelivery, NewRejection
+from premblyd.queue.inbox import Added, NewDelivery
+from premblyd.queue.rejections import NewRejection
 from tests.support.store import NOW_MS, VERDICT, Store, is_fault, new_event, new_rejection
 
 DELIVERIES = """SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms
@@ -136,8 +137,8 @@ def refused(number: int) -> NewRejection:
 
 
 def test_only_the_newest_rejections_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert inbox.MAX_REJECTIONS == 10_000
-    monkeypatch.setattr(inbox, "MAX_REJECTIONS", 5)
+    assert rejections.MAX_REJECTIONS == 10_000
+    monkeypatch.setattr(rejections, "MAX_REJECTIONS", 5)
     for batch in (range(4), range(4, 8), range(8, 9)):
         store.wait_all(store.inbox.reject(refused(number)) for number in batch)
     kept = store.rows("SELECT * FROM rejection ORDER BY id")

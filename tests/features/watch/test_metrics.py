@@ -17,7 +17,7 @@ from premblyd.features.watch.counting import Counts, Histogram
 from premblyd.features.watch.daemon import Exporter
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
-from premblyd.queue.inbox import REASONS, ConnectionFault
+from premblyd.queue.rejections import REASONS, ConnectionFault
 from tests.support.database import away
 from tests.support.jobs import action, endpoint, settings
 from tests.support.pages import PAGES, ROOT, explained
