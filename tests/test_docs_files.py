@@ -52,6 +52,21 @@ def setting(text: str, key: str) -> str:
     return values[-1]
 
 
+def test_every_file_that_a_comment_or_the_map_names_is_there() -> None:
+    sources = sorted((ROOT / "premblyd").rglob("*.py"))
+    others = [path for folder in ("tests", "systemd") for path in (ROOT / folder).rglob("*.py")]
+    paths = [f"/{path.relative_to(ROOT)}" for path in (*sources, *others)]
+    the_map = (ROOT / "CONTRIBUTING.md").read_text().partition("## Recipes")[0]
+    for text in (the_map, *(source.read_text() for source in sources)):
+        for name in re.findall(r"(?<![\w./])(?:[\w-]+/)*\w+\.py\b", text):
+            assert any(path.endswith(f"/{name}") for path in paths), name
+        for module, name in re.findall(r"see ((?:\w+\.)*\w+)\.([A-Z]\w+)", text):
+            end = f"/{module.replace('.', '/')}.py"
+            files = [ROOT / path[1:] for path in paths if path.endswith(end)]
+            defined = rf"^(class )?{name}\b"
+            assert any(re.search(defined, file.read_text(), re.M) for file in files), (module, name)
+
+
 def test_the_sample_is_what_init_writes(tmp_path: Path) -> None:
     assert run("init", tmp_path).code == 0
     assert (tmp_path / "premblyd.yaml").read_text() == SAMPLE

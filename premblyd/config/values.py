@@ -1,6 +1,7 @@
 """What all models of the configuration share, and its kinds of values: durations, sizes, names,
 addresses."""
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Set
@@ -166,9 +167,14 @@ def selecting(text: str) -> Expression:
     """Compile a `when` or `select`, and have features look at it. Raise ExpressionError when there
     is anything wrong with it."""
     expression = Expression(text, names=WHEN_NAMES)
-    for check in added("settings", "EXPRESSION_CHECKS"):
+    for check in _checks():
         check(expression)
     return expression
+
+
+@functools.cache
+def _checks() -> tuple[Callable[[Expression], None], ...]:
+    return tuple(added("settings", "EXPRESSION_CHECKS"))
 
 
 def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:

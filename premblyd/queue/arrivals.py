@@ -18,7 +18,7 @@ from premblyd.store.tables import Delivery, Event
 
 T = TypeVar("T")
 PORTION_BYTES = 1 << 20
-By = Literal["body", "token"]  # see config.inquiries.Duplicates
+By = Literal["body", "token"]  # see config.models.Duplicates
 
 
 class NewEvent(NamedTuple):

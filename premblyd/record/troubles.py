@@ -247,10 +247,7 @@ def lacking(situation: Situation) -> Iterator[Item]:
         )
 
 
-_OF_CORE = (
-    *(daemon, database, disk, lacking),
-    *(late, failing, dead, rejections),
-)
+_OF_CORE = (daemon, database, disk, lacking, late, failing, dead, rejections)
 
 
 @functools.cache

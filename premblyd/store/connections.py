@@ -30,12 +30,12 @@ def backend(place: DatabaseAddress) -> Backend:
 
 
 def connect_read_only(place: DatabaseAddress) -> Database:
-    """Return a connection that only reads: see backend.Backend."""
+    """Return a connection that only reads: see engine.Backend."""
     return backend(place).connect_read_only()
 
 
 def connect_operator(place: DatabaseAddress) -> Database:
-    """Return a connection for a command that writes while daemons run: see backend.Backend."""
+    """Return a connection for a command that writes while daemons run: see engine.Backend."""
     return backend(place).connect_operator()
 
 

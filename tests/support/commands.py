@@ -77,7 +77,7 @@ def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
 
 def _usual(arguments: Sequence[object]) -> dict[str, str]:
     """Return the variable that makes a command's `--config` the usual one, so that no hint of it
-    has to name that: `tests/core/cli/test_program.py` is about those that do."""
+    has to name that."""
     words = [str(argument) for argument in arguments]
     named = [after for word, after in pairwise(words) if word == "--config"]
     return {"PREMBLYD_CONFIG": named[-1]} if named else {}

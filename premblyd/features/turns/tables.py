@@ -74,6 +74,6 @@ FROM once_run LEFT JOIN delivery ON delivery.id = once_run.delivery_id""",
 )
 _OWN = Ordered.delivery == Delivery.id
 GROUP = (Ordered.select(Ordered.order_key).where(_OWN),)
-# (Counted: see features/keeping/cli_prune.py.)
+# (Counted: of an EXISTS, PostgreSQL would make a table of all such rows first.)
 _BLOCKS = Ordered.select(fn.COUNT(Ordered.id)).where(_OWN, Ordered.blocks) > 0
 NEEDED = ((Delivery.state == State.DEAD) & _BLOCKS,)
