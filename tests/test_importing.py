@@ -16,6 +16,8 @@ LEFT_OUT = {
         "premblyd.features.statistics.shown",
         "premblyd.features.console.app",
         "premblyd.features.worker.worker",
+        "premblyd.features.postgresql.membership",
+        "premblyd.features.keeping.erasing",
     ),
 }
 NAME_THE_MODULES = """

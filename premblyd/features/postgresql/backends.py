@@ -2,10 +2,9 @@
 what makes a daemon one of several hosts."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from premblyd.config.models import Config
-from premblyd.features.postgresql.membership import Membership, SharedHosts
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
@@ -13,6 +12,9 @@ from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavail
 from premblyd.queue.register import Identity
 from premblyd.store.engine import Backend
 from premblyd.store.writer import Writer
+
+if TYPE_CHECKING:
+    from premblyd.features.postgresql.membership import Membership
 
 
 def backend(place: DatabaseAddress) -> Backend | None:
@@ -44,8 +46,10 @@ def own_name(settings: Config) -> str | None:
 
 def member(
     *, settings: Config, writer: Writer, own: Identity, backend: Any, **more: Any
-) -> Membership:
+) -> "Membership":
     """Return a daemon's part among those on its database."""
+    from premblyd.features.postgresql.membership import Membership, SharedHosts
+
     hosts, names = HOSTS_KEY.of(settings), (action.name for action in settings.actions)
     return Membership(
         SharedHosts(writer, own, names, hosts.lost_after_ms),
