@@ -55,6 +55,7 @@ class ShellRunner:
 
     def __init__(self, children: Children) -> None:
         self._children = children
+        self._environ = dict(os.environ)  # a plain dict, in which a name is looked up far sooner
         self._threads = Threads("premblyd-hook")
         self._patience = Patience()
         # Readable once the daemon stops: every waiting thread polls it.
@@ -101,7 +102,7 @@ class ShellRunner:
         permit: Permit,
     ) -> Result:
         """Start the process and wait for it. `body` is emptied as soon as the process has it."""
-        variables = environment(hook, about, os.environ)
+        variables = environment(hook, about, self._environ)
         mark = mark_of(variables)
         with self._children.known(mark):
             try:
