@@ -243,7 +243,8 @@ class Process:
         ended_by = None
         exited = self._exited_within(timeout_s)
         if not exited:
-            ended_by = AttemptOutcome.INTERRUPTED if self._stopping() else AttemptOutcome.TIMED_OUT
+            is_stop = self._stop in dict(self._poll.poll(0))
+            ended_by = AttemptOutcome.INTERRUPTED if is_stop else AttemptOutcome.TIMED_OUT
             self._poll.unregister(self._stop)
             self._kill(signal.SIGTERM)
             self._group_ends_within(KILL_AFTER_S)
@@ -290,9 +291,6 @@ class Process:
         while time.monotonic() < deadline and _group_lives(self.pid):
             self._drain()
             time.sleep(GROUP_POLL_S)
-
-    def _stopping(self) -> bool:
-        return self._stop in dict(self._poll.poll(0))
 
     def _kill(self, number: signal.Signals) -> None:
         try:
