@@ -185,18 +185,17 @@ class Places:
         self.paths = paths
         self._takes_false = takes_false
         for path in paths:
-            while path:
-                holder, _, name = path.rpartition(".")
-                _PATHS.setdefault(holder, {})[name] = path
-                path = holder
+            rest = path
+            while rest:
+                holder, _, name = rest.rpartition(".")
+                _PATHS.setdefault(holder, {})[name] = rest
+                rest = holder
 
     def find(self, body: ByPath) -> Any:
         """Return what a body says, or None."""
         for path in self.paths:
-            if path in body:
-                value = body[path]
-                if value or self._takes_false or _is_zero(value):
-                    return value
+            if path in body and ((value := body[path]) or self._takes_false or _is_zero(value)):
+                return value
         return None
 
     def values(self, body: ByPath) -> list[Any]:

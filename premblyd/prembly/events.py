@@ -54,7 +54,11 @@ OPEN_FAMILIES = tuple(f"{name}." for name in (*_OTHER_FAMILIES, "verification"))
 
 # A pattern for each family: verification.*, transaction.*, …
 FAMILIES = tuple(sorted({f"{type_.partition('.')[0]}.*" for type_ in MEANINGS if "." in type_}))
-_EVENT, _DATA_EVENT = Places("event"), Places("data.event")
+# Places that are looked at each by itself.
+_SINGLE = Places(
+    *"event data.event source data.source completed_at".split(),
+    *"data.verification_id data.channel_code".split(),
+)
 _FAMILY = re.compile(rf"({'|'.join(_OTHER_FAMILIES)})([._]|\Z)")
 _VERIFICATION = re.compile(r"verification([._]|\Z)")
 _FAILURE = re.compile(r"[._](failed|error)\Z")
@@ -73,9 +77,6 @@ _ANALYSES = Places(
 _WIDGET = Places("widget_info", "data.widget_info", "data.data.widget_info")
 _SCREENING = Places("data.screening_result", "screening_result")
 _DIRECT = Places("verification", "data.verification", "billing_info", "data.billing_info")
-_ASYNC_ID, _ASYNC_CHANNEL = Places("data.verification_id"), Places("data.channel_code")
-_COMPLETED = Places("completed_at")
-_SOURCE, _DATA_SOURCE = Places("source"), Places("data.source")
 _CALLBACK_RETRY = Places("is_callback_retry", "data.is_callback_retry")
 _PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_retry")
 
@@ -87,7 +88,7 @@ def type_of(body: ByPath) -> str:
         if name.type and name.is_documented:
             return name.type
     if any(_SCREENING.values(body)):
-        inner = _name(_DATA_EVENT.find(body))
+        inner = _name(body.get("data.event"))
         return f"transaction.{inner}"[:64] if inner else TRANSACTION
     for name in names:
         if name.type:
@@ -95,7 +96,7 @@ def type_of(body: ByPath) -> str:
     for type_, is_marked in _MARKS:
         if is_marked(body):
             return type_
-    whole = _name(_EVENT.find(body))
+    whole = _name(body.get("event"))
     if whole and whole.startswith("verification."):
         return whole
     return DIRECT if _has_code(body) else UNKNOWN
@@ -117,10 +118,9 @@ class _EventName(NamedTuple):
 def _names(body: ByPath) -> list[_EventName]:
     # The guide tells the events of transaction monitoring by `data.event`.
     names = []
-    for places, prefix in ((_EVENT, ""), (_DATA_EVENT, "transaction.")):
-        for value in places.values(body):
-            if value != "":
-                names.append(_event_name(value, prefix))
+    for path, prefix in (("event", ""), ("data.event", "transaction.")):
+        if path in body and body[path] != "":
+            names.append(_event_name(body[path], prefix))
     return names
 
 
@@ -206,19 +206,19 @@ def _is_true(value: Any) -> bool:
 
 
 def _is_async(body: ByPath) -> bool:
-    return bool(_ASYNC_ID.find(body) and _ASYNC_CHANNEL.find(body))
+    return bool(body.get("data.verification_id") and body.get("data.channel_code"))
 
 
 def _is_session(body: ByPath) -> bool:
-    return bool(is_of_sdk(body) or FIELDS["session_id"].find(body) or _COMPLETED.find(body))
+    return bool(is_of_sdk(body) or FIELDS["session_id"].find(body) or body.get("completed_at"))
 
 
 def is_of_sdk(body: ByPath) -> bool:
     """Return whether a body comes from the SDK, or from its forerunner."""
     return (
         any(_WIDGET.values(body))
-        or _DATA_SOURCE.find(body) == "SDK"
-        or _SOURCE.find(body) == "CHECKOUT"
+        or body.get("data.source") == "SDK"
+        or body.get("source") == "CHECKOUT"
     )
 
 
