@@ -38,7 +38,7 @@ ROOMS = {
 }
 # How many lines a room may have. What needs more shows first what can go.
 BUDGETS = """
-ground 2434, prembly 1430, config 1600, store 2603, queue 2796, receive 1600, run 1771, record 2530,
+ground 2434, prembly 1429, config 1600, store 2603, queue 2796, receive 1592, run 1771, record 2530,
 services 70, presence 140, daemon 335, process 175, cli 1820, __main__ 5, __init__ 5, feature 115,
 features 20, postgresql 2870, encryption 450, keeping 3974, pause 370, worker 950, turns 1010,
 asking 5850, statistics 630, watch 1020, backup 1030, console 2350, tryout 1410

@@ -103,6 +103,7 @@ def tell(event: str, /, *, is_logged: bool = True, **fields: Any) -> None:
 
 def _log(event: str, fields: Mapping[str, Any]) -> None:
     row = events()[event]
+    level = row.level
     line: dict[str, Any] = {}
     for name, is_optional in row.fields.items():
         value = fields.get(name)
@@ -110,13 +111,10 @@ def _log(event: str, fields: Mapping[str, Any]) -> None:
             line[name] = value
     if cause := line.pop("cause", None):
         line["exc_info"] = cause
-    logs.write("info" if _is_expected(event, fields) else row.level, event, line)
-
-
-def _is_expected(event: str, fields: Mapping[str, Any]) -> bool:
-    """Return whether an event is no warning, because all went well, or because another event has
-    made it pointless."""
-    return any(fields[field] in values for field, values in _expected().get(event, ()))
+    for field, values in _expected().get(event, ()):
+        if fields[field] in values:  # all went well, or another event has made it pointless
+            level = "info"
+    logs.write(level, event, line)
 
 
 @functools.cache

@@ -151,18 +151,25 @@ FieldName = Literal[
 ]
 
 
-Holders = dict[str, dict[str, Any]]  # objects of a body, by their paths; the body itself by ""
-_HOLDERS: dict[str, tuple[str, str]] = {}  # each that `Places` name: its parent's path, its name
+# What a body says in the places of all fields, by the paths to these; the body itself by "". What
+# is null is left out.
+ByPath = dict[str, Any]
+_PATHS: dict[str, dict[str, str]] = {}  # by the path of an object, and by a name in it: its path
 
 
-def holders(document: dict[str, Any]) -> Holders:
-    """Return those objects of a body that a field may be in: walked to once for all fields."""
+def by_path(document: dict[str, Any]) -> ByPath:
+    """Return what a body says in all `Places`: it is walked through once for all fields."""
     found = {"": document}
-    for path, (parent, name) in _HOLDERS.items():
-        if parent in found:
-            value = found[parent].get(name)
-            if value and isinstance(value, dict):
-                found[path] = value
+    holders = [("", document)]
+    for holder, value in holders:  # to which those are added that are found in it
+        paths = _PATHS[holder]
+        for name in paths.keys() & value.keys():
+            inner = value[name]
+            if inner is not None:
+                path = paths[name]
+                found[path] = inner
+                if path in _PATHS and isinstance(inner, dict):
+                    holders.append((path, inner))
     return found
 
 
@@ -170,36 +177,30 @@ class Places:
     """The places of a field: dotted paths into the body; the first with a value wins. JMESPath, in
     which operators write their own places, takes 50 µs more per webhook."""
 
-    __slots__ = ("_steps", "_takes_false", "paths")
+    __slots__ = ("_takes_false", "paths")
 
     def __init__(self, *paths: str, takes_false: bool = False) -> None:
         """Skip what JMESPath calls false (null, false, "", [], {}); with `takes_false`, skip null
         alone, since false says something about this field."""
         self.paths = paths
-        self._steps = [path.rpartition(".")[::2] for path in paths]
         self._takes_false = takes_false
         for path in paths:
-            parent, *names = "", *path.split(".")[:-1]
-            for name in names:
-                holder = f"{parent}.{name}".lstrip(".")
-                _HOLDERS[holder] = parent, name  # behind its parent's
-                parent = holder
+            rest = path
+            while rest:
+                holder, _, name = rest.rpartition(".")
+                _PATHS.setdefault(holder, {})[name] = rest
+                rest = holder
 
-    def find(self, body: Holders) -> Any:
+    def find(self, body: ByPath) -> Any:
         """Return what a body says, or None."""
-        for holder, name in self._steps:
-            value = body[holder].get(name) if holder in body else None
-            if value or (value is not None and (self._takes_false or _is_zero(value))):
+        for path in self.paths:
+            if path in body and ((value := body[path]) or self._takes_false or _is_zero(value)):
                 return value
         return None
 
-    def values(self, body: Holders) -> list[Any]:
+    def values(self, body: ByPath) -> list[Any]:
         """Return what stands in each of the places, but for null and what is not there."""
-        found = []
-        for holder, name in self._steps:
-            if holder in body and (value := body[holder].get(name)) is not None:
-                found.append(value)
-        return found
+        return [body[path] for path in self.paths if path in body]
 
 
 def _is_zero(value: Any) -> bool:

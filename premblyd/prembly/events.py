@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from premblyd.prembly.bodies import FIELDS, Holders, Places
+from premblyd.prembly.bodies import FIELDS, ByPath, Places
 
 UNKNOWN = "unknown"  # no marks, or no JSON object
 STATUS = "prembly.status"  # an answer of Prembly's API that premblyd stored; no body can claim it
@@ -54,7 +54,11 @@ OPEN_FAMILIES = tuple(f"{name}." for name in (*_OTHER_FAMILIES, "verification"))
 
 # A pattern for each family: verification.*, transaction.*, …
 FAMILIES = tuple(sorted({f"{type_.partition('.')[0]}.*" for type_ in MEANINGS if "." in type_}))
-NAMES = Places("event", "data.event")
+# Places that are looked at each by itself.
+_SINGLE = Places(
+    *"event data.event source data.source completed_at".split(),
+    *"data.verification_id data.channel_code".split(),
+)
 _FAMILY = re.compile(rf"({'|'.join(_OTHER_FAMILIES)})([._]|\Z)")
 _VERIFICATION = re.compile(r"verification([._]|\Z)")
 _FAILURE = re.compile(r"[._](failed|error)\Z")
@@ -77,14 +81,14 @@ _CALLBACK_RETRY = Places("is_callback_retry", "data.is_callback_retry")
 _PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_retry")
 
 
-def type_of(body: Holders) -> str:
+def type_of(body: ByPath) -> str:
     """Return the type of a parsed body. Never raise."""
     names = _names(body)
     for name in names:
         if name.type and name.is_documented:
             return name.type
     if any(_SCREENING.values(body)):
-        inner = _name(_data(body).get("event"))
+        inner = _name(body.get("data.event"))
         return f"transaction.{inner}"[:64] if inner else TRANSACTION
     for name in names:
         if name.type:
@@ -92,16 +96,16 @@ def type_of(body: Holders) -> str:
     for type_, is_marked in _MARKS:
         if is_marked(body):
             return type_
-    whole = _name(body[""].get("event"))
+    whole = _name(body.get("event"))
     if whole and whole.startswith("verification."):
         return whole
     return DIRECT if _has_code(body) else UNKNOWN
 
 
-def has_other_name(body: Holders) -> bool:
+def has_other_name(body: ByPath) -> bool:
     """Return whether a body gives its event a name that Prembly does not document, or that says
     that a verification failed."""
-    return not all(name.is_documented for name in _names(body))
+    return False in [name.is_documented for name in _names(body)]
 
 
 class _EventName(NamedTuple):
@@ -111,17 +115,12 @@ class _EventName(NamedTuple):
     is_documented: bool  # as a name, or as the beginning of names
 
 
-def _data(body: Holders) -> dict[str, Any]:
-    return body.get("data", {})
-
-
-def _names(body: Holders) -> list[_EventName]:
+def _names(body: ByPath) -> list[_EventName]:
     # The guide tells the events of transaction monitoring by `data.event`.
     names = []
-    for holder, prefix in (("", ""), ("data", "transaction.")):
-        value = body[holder].get("event") if holder in body else None
-        if value is not None and value != "":
-            names.append(_event_name(value, prefix))
+    for path, prefix in (("event", ""), ("data.event", "transaction.")):
+        if path in body and body[path] != "":
+            names.append(_event_name(body[path], prefix))
     return names
 
 
@@ -196,7 +195,7 @@ def _name(value: Any) -> str | None:
     return name if is_name else None
 
 
-def _is_retried(body: Holders) -> bool:
+def _is_retried(body: ByPath) -> bool:
     return _is_true(_CALLBACK_RETRY.find(body)) or _is_true(_PAYMENT_RETRY.find(body))
 
 
@@ -206,46 +205,46 @@ def _is_true(value: Any) -> bool:
     )
 
 
-def _is_async(body: Holders) -> bool:
-    data = _data(body)
-    return bool(data.get("verification_id") and data.get("channel_code"))
+def _is_async(body: ByPath) -> bool:
+    return bool(body.get("data.verification_id") and body.get("data.channel_code"))
 
 
-def _is_session(body: Holders) -> bool:
-    return bool(is_of_sdk(body) or FIELDS["session_id"].find(body) or body[""].get("completed_at"))
+def _is_session(body: ByPath) -> bool:
+    return bool(is_of_sdk(body) or FIELDS["session_id"].find(body) or body.get("completed_at"))
 
 
-def is_of_sdk(body: Holders) -> bool:
+def is_of_sdk(body: ByPath) -> bool:
     """Return whether a body comes from the SDK, or from its forerunner."""
     return (
         any(_WIDGET.values(body))
-        or _data(body).get("source") == "SDK"
-        or body[""].get("source") == "CHECKOUT"
+        or body.get("data.source") == "SDK"
+        or body.get("source") == "CHECKOUT"
     )
 
 
-def _is_statement(body: Holders) -> bool:
+def _is_statement(body: ByPath) -> bool:
     """Return whether it is a statement's analysis: the guide names no field for it. A body with a
     verification's status is about that."""
-    has_analysis = _ANALYSIS.find(body) or any(
-        isinstance(value, dict | list) and value for value in _ANALYSES.values(body)
-    )
+    analyses = [value for value in _ANALYSES.values(body) if isinstance(value, dict | list)]
+    has_analysis = _ANALYSIS.find(body) or any(analyses)
     return bool(has_analysis) and not FIELDS["verification_status"].find(body)
 
 
-def _is_direct(body: Holders) -> bool:
-    has_object = any(isinstance(value, dict) for value in _DIRECT.values(body))
-    return has_object or FIELDS["verification_status"].find(body) is not None
+def _is_direct(body: ByPath) -> bool:
+    for value in _DIRECT.values(body):
+        if isinstance(value, dict):
+            return True
+    return FIELDS["verification_status"].find(body) is not None
 
 
-def _has_code(body: Holders) -> bool:
+def _has_code(body: ByPath) -> bool:
     code = FIELDS["response_code"].find(body)
     if isinstance(code, int) and not isinstance(code, bool):
         return 0 <= code < 1000
     return isinstance(code, str) and _CODE.fullmatch(code) is not None
 
 
-_Mark = Callable[[Holders], bool]
+_Mark = Callable[[ByPath], bool]
 _MARKS: tuple[tuple[str, _Mark], ...] = (
     (RETRIED, _is_retried),
     (ASYNC, _is_async),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, events
-from premblyd.prembly.bodies import FACE_DATA, FIELDS, FieldName, Holders
+from premblyd.prembly.bodies import FACE_DATA, FIELDS, ByPath, FieldName
 
 
 class Doubt(StrEnum):
@@ -46,7 +46,7 @@ class Facts:
 
     def __init__(
         self,
-        body: Holders,
+        body: ByPath,
         placed: Mapping[FieldName, Any],
         overrides: Mapping[FieldName, Expression],
         *,
@@ -301,6 +301,8 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
             inner = value[key]
             if inner is not None and name.field not in placed and name.objects(inner):
                 found.add(name.doubt)
+        if _HOLDERS.isdisjoint(map(type, value.values())):  # as in most objects
+            continue
         for key, inner in value.items():
             if type(inner) in _HOLDERS and inner:
                 waiting.append((inner, named[key].within if key in named else _ANYWHERE))

@@ -19,7 +19,7 @@ from premblyd.ground import jsontext
 from premblyd.ground.expressions import Budget, EvaluationError, Expression
 from premblyd.ground.privacy import SECRET_VERDICT_FIELDS
 from premblyd.prembly import bodies, events, facts
-from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
+from premblyd.prembly.bodies import FIELDS, ByPath, FieldName, Places
 
 
 class Standing(StrEnum):
@@ -263,7 +263,7 @@ def recognise(
     if document is None:
         return Verdict()
     placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
-    body = bodies.holders(document)
+    body = bodies.by_path(document)
     found: dict[FieldName, Any] = {name: places.find(body) for name, places in _FOUND.items()}
     found.update(placed)
     stated = facts.Facts(body, placed, overrides or {})
@@ -316,7 +316,7 @@ def _placed(
     return placed
 
 
-def _conclude(body: Holders, type_: str, word: Any, stated: facts.Facts) -> tuple[Outcome, str]:
+def _conclude(body: ByPath, type_: str, word: Any, stated: facts.Facts) -> tuple[Outcome, str]:
     """Return the outcome of a body whose first status word is `word`, and its doubt: where any word
     says VERIFIED, all that is stated must fit. An event that Prembly documents as another one has
     no outcome, and nothing to doubt."""
@@ -345,7 +345,7 @@ _RUN_IDS = Places(
 )
 
 
-def _other_reference(body: Holders, type_: str, session_id: str | None) -> str | None:
+def _other_reference(body: ByPath, type_: str, session_id: str | None) -> str | None:
     """Return what stands for the reference of a body that has none: another id, of a workflow its
     run's, and last a digest of its session's id, which is itself a secret."""
     found = text_of(OTHER_IDS.find(body))

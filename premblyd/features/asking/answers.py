@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, events, facts, payload
-from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
+from premblyd.prembly.bodies import FIELDS, ByPath, FieldName, Places
 from premblyd.prembly.facts import Doubt, Facts
 from premblyd.prembly.payload import FACTS, Outcome, Verdict
 
@@ -157,7 +157,7 @@ def is_given_id(name: str) -> bool:
 
 
 def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) -> Stated:
-    layers = [bodies.holders(layer) for layer in _layers(document)]
+    layers = [bodies.by_path(layer) for layer in _layers(document)]
     parts = [payload.recognise(layer[""]) for layer in layers]
     placed = payload.recognise(document, fields) if fields else Verdict()
     found: dict[str, Any] = {
@@ -228,7 +228,7 @@ def _layers(document: dict[str, Any]) -> list[dict[str, Any]]:
     if isinstance(response, dict):
         taken += ("response",)
     inner_codes = [
-        value for layer in inner for value in FIELDS["response_code"].values(bodies.holders(layer))
+        value for layer in inner for value in FIELDS["response_code"].values(bodies.by_path(layer))
     ]
     if any(code != "" for code in inner_codes):  # then 00 says that the question was answered
         taken += tuple(name for name in _CODES if not facts.is_other_code(document.get(name)))
@@ -241,7 +241,7 @@ def _one(value: Any) -> Any:
 
 
 def _names(
-    layers: list[Holders], placed: Verdict, fields: Mapping[FieldName, Expression]
+    layers: list[ByPath], placed: Verdict, fields: Mapping[FieldName, Expression]
 ) -> frozenset[str]:
     if "reference" in fields:
         found = [placed.reference]
@@ -255,7 +255,7 @@ def _names(
 
 
 def _objects(
-    layers: list[Holders], placed: Verdict, fields: Mapping[FieldName, Expression]
+    layers: list[ByPath], placed: Verdict, fields: Mapping[FieldName, Expression]
 ) -> tuple[Ids, ...]:
     if fields.keys() & {"reference", "session_id"}:
         return (_ids([placed.reference], [placed.session_id]),)

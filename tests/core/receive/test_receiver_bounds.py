@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from premblyd.receive import exchange, inflight, server
+from premblyd.receive.connection import Stream
 from premblyd.receive.exchange import Phase
 from tests.support.database import away
 from tests.support.receiving import Client, Reception
@@ -242,8 +243,13 @@ async def test_a_webhook_whose_connection_is_lost_before_the_answer_is_kept_with
 
 @pytest.mark.parametrize("pieces", [1, 10])
 async def test_a_client_that_will_send_no_more_gets_its_answer(
-    http_port: int, reception: Reception, pieces: int, gate: threading.Event
+    http_port: int,
+    reception: Reception,
+    pieces: int,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(exchange, "IDLE_CONNECTION_S", 3600)  # it does not end by being idle
     for framing in ({}, CHUNKED):
         body = BODY + b" " * (3 << 20) * (pieces == 10)
         whole = head(signed(body) | CHUNKED) + chunked(body) if framing else webhook(body)
@@ -260,6 +266,17 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
         assert (await client.answer()).status == 200
         assert await client.ended()
         await client.close()
+
+
+async def test_no_part_of_an_answer_waits_until_the_client_has_received_another() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()),
+    ):
+        stream = Stream(listening.accept()[0])
+        stream.set_nodelay(False)  # as Tornado does after each answer
+        assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        stream.close()
 
 
 async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
