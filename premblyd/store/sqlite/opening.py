@@ -11,7 +11,6 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
-from premblyd.ground import databases
 from premblyd.ground.databases import is_plain
 from premblyd.ground.errors import (
     CannotStartError,
@@ -145,7 +144,7 @@ class _Database(Database, SqliteDatabase):
         return interrupt
 
     def _connect(self) -> sqlite3.Connection:
-        keys = None if self._key_path is None else databases.keys_in(self._key_path)
+        keys = None if self._key_path is None else connecting.cipher().keys(self._key_path)
         options = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, **self.connect_params}
         before = identity(self._path)
         try:
