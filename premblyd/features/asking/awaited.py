@@ -17,6 +17,7 @@ from typing import Any
 
 from peewee import JOIN, SQL, Case, Node, Query, fn
 
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
 from premblyd.prembly import events, payload
@@ -35,7 +36,6 @@ from premblyd.store.engine import (
     params,
     update,
 )
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import Event
 from premblyd.store.writer import Step, Writer
 

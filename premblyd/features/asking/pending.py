@@ -17,6 +17,7 @@ from premblyd.features.asking.awaited import Asked, AwaitedQueue, NewInquiry, Wa
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
 from premblyd.features.asking.settings import Pending
 from premblyd.features.asking.settling import Answers, Settling, new_inquiry, tell_answered
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.stored import of_doubted
 from premblyd.ground import loops
 from premblyd.ground.errors import StoreUnavailableError
@@ -24,7 +25,6 @@ from premblyd.ground.privacy import safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.prembly.payload import ASKED_ONCE, Standing, Verdict
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours

@@ -24,6 +24,7 @@ from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.log import Log, Window, fetching, patiently, read_log
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, add_answer, new_inquiry
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import (
     BATCH,
     IS_NAMELESS,
@@ -44,7 +45,6 @@ from premblyd.queue.heartbeat import reconciled
 from premblyd.record import queries
 from premblyd.store.connections import connect_operator
 from premblyd.store.engine import Database, Transaction
-from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart

@@ -18,6 +18,7 @@ from premblyd.features.asking.answers import Question
 from premblyd.features.asking.awaited import NewInquiry
 from premblyd.features.asking.client import Answer, AnswerKind
 from premblyd.features.asking.settings import CONFIRM, PREMBLY, PremblyApi
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import (
     IS_BELIEVED,
     STANDING,
@@ -42,7 +43,7 @@ from premblyd.queue import hooks, inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.names import Spelt, known_as, learn_names, lock_names, look_up
 from premblyd.store.engine import Transaction
-from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.tables import Attempt, Delivery, Event
 from premblyd.store.writer import Step, Writer
 

@@ -15,6 +15,7 @@ from peewee import Case, Function, fn
 
 from premblyd.features.asking.agreement import MAX_OTHERS
 from premblyd.features.asking.listing import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
 from premblyd.prembly import events, payload
 from premblyd.prembly.facts import plain_word
@@ -32,7 +33,6 @@ from premblyd.prembly.payload import (
 from premblyd.queue.names import Spelt, look_up
 from premblyd.record import queries
 from premblyd.store.engine import Database, Lookup, Row, Transaction
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import Event, VerificationName
 
 

@@ -12,6 +12,7 @@ from peewee import Model
 
 from premblyd.features.asking.confirm import write_down
 from premblyd.features.asking.hooks import Confirmed
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
@@ -24,7 +25,7 @@ from premblyd.store.columns import DIGEST, PLAIN, ColumnType, columns
 from premblyd.store.connections import connect_operator
 from premblyd.store.schema import TABLES
 from premblyd.store.sqlite import opening
-from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
