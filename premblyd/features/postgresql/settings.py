@@ -2,7 +2,7 @@
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from pydantic import (
 
 from premblyd.config.keys import Section
 from premblyd.config.models import Config
-from premblyd.config.secrets import Secret, read_if_allowed, secret_places
+from premblyd.config.secrets import Secret, read_secret, secret_places
 from premblyd.config.values import DurationMs, Model, Name, at_least, sqlite_path
 from premblyd.ground.databases import OnServer
 
@@ -81,9 +81,15 @@ def _server_url(text: Any) -> str:
 
 
 def _password(value: Any, info: ValidationInfo) -> Secret:
-    """Read the password as a secret. Who may not read it may have another way in, by libpq's own
-    means."""
-    return read_if_allowed(value, secret_places(info))
+    """Read the password as a secret, also where secrets are not looked up, if this user may. Who
+    may not may have another way in, by libpq's own means: then it stays unread there."""
+    places = secret_places(info)
+    try:
+        return read_secret(value, replace(places, look_up=True))
+    except ValueError:
+        if places.look_up:
+            raise
+        return read_secret(value, places)
 
 
 class PostgresqlDatabase(Model):
