@@ -4,6 +4,7 @@ Inside they are Unix milliseconds."""
 import functools
 import time
 from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -74,6 +75,24 @@ def _iso_second(second: int) -> str:
 def boot_s() -> float:
     """Return the seconds since the machine's start, those of its sleep counted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTime:
+    """A time by two clocks: that of the day, which people set, and that of the machine, which
+    begins at 0 with each of its starts and which nobody sets."""
+
+    at_ms: int
+    machine_start: str | None  # which start of the machine; None: not known
+    uptime_ms: int
+
+
+def elapsed_ms(last: MachineTime, now: MachineTime) -> int | None:
+    """Return how long it is from one to the other by the machine's clock; None: it has started
+    since, or that is not known."""
+    if last.machine_start is None or last.machine_start != now.machine_start:
+        return None
+    return now.uptime_ms - last.uptime_ms
 
 
 class Clock:

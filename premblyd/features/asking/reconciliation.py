@@ -41,11 +41,10 @@ from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.prembly.payload import Outcome, Standing, Verdict
 from premblyd.queue import hooks
-from premblyd.queue.heartbeat import reconciled
 from premblyd.record import queries
 from premblyd.store.connections import connect_operator
-from premblyd.store.engine import Database, Transaction
-from premblyd.store.tables import Event
+from premblyd.store.engine import Database, Transaction, param, update
+from premblyd.store.tables import Downtime, Event
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 T = TypeVar("T")
@@ -317,6 +316,21 @@ class Reconciliation:
             about = {"since_ms": window.since_ms, "until_ms": window.until_ms}
             now_ms = self.clock.now_ms()
             database.transact(lambda each: reconciled(each, now_ms=now_ms, **about))
+
+
+def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms: int) -> int:
+    """Keep that nothing is missing of what Prembly knows of this time. Return how many downtimes
+    that mends."""
+    return transaction.change(_MEND, since_ms=since_ms, until_ms=until_ms, reconciled_at_ms=now_ms)
+
+
+_MEND = update(
+    Downtime,
+    "reconciled_at_ms",
+    where=Downtime.reconciled_at_ms.is_null()
+    & (Downtime.from_ms >= param("since_ms"))
+    & (Downtime.until_ms <= param("until_ms")),
+)
 
 
 class _Said(NamedTuple):

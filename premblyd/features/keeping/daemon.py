@@ -12,7 +12,7 @@ from dataclasses import astuple
 from peewee import Select, fn
 
 from premblyd.config.models import Config
-from premblyd.features.keeping import erasurelines, removing, retention
+from premblyd.features.keeping import erasurelines, removing, retention, trusted
 from premblyd.features.keeping.erasurelines import COPIES, FileState
 from premblyd.features.keeping.retention import Round
 from premblyd.features.keeping.settings import RETENTION, Retention
@@ -21,7 +21,6 @@ from premblyd.ground import loops
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import HOUR_MS, Clock
-from premblyd.queue import heartbeat
 from premblyd.services import Part, Services
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
@@ -66,7 +65,7 @@ class Sweeping:
         return REST_S
 
     async def _sweep(self, settings: Retention) -> None:
-        counted = functools.partial(heartbeat.counted_ms, wall_ms=self._clock.now_ms())
+        counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
         now_ms = await self._writer.call(counted, Step.EVIDENCE)
         end = functools.partial(removing.end_what_expired, now_ms=now_ms)
         await self._writer.call(end, Step.EVIDENCE)
