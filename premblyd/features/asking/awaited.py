@@ -20,11 +20,12 @@ from peewee import JOIN, SQL, Case, Node, Query, fn
 from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
+from premblyd.features.names.names import Spelt, look_up
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
+from premblyd.queue.arrivals import reference_key
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import withheld
-from premblyd.queue.names import Spelt, look_up, reference_key
 from premblyd.store.columns import emptied_if
 from premblyd.store.engine import (
     BulkInsert,

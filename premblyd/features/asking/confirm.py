@@ -25,6 +25,7 @@ from premblyd.features.asking.settling import (
 )
 from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.tables import Confirmation
+from premblyd.features.names.names import learn_names, lock_names
 from premblyd.features.turns import once
 from premblyd.features.turns.once import Ruling
 from premblyd.features.turns.settings import ONCE
@@ -35,7 +36,6 @@ from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.digests import Digests
 from premblyd.queue.end import is_claimed_by
 from premblyd.queue.jobs import Job, Result
-from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
 from premblyd.store.engine import Transaction, insert, param, update
 from premblyd.store.states import AttemptOutcome, State

@@ -27,6 +27,7 @@ from premblyd.features.asking.stored import (
     settled_in_record,
 )
 from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
+from premblyd.features.names.names import Spelt, known_as, learn_names, lock_names, look_up
 from premblyd.ground.expressions import Budget, EvaluationError
 from premblyd.ground.privacy import digest_of, safe_id
 from premblyd.ground.telemetry import tell
@@ -41,7 +42,6 @@ from premblyd.prembly.payload import (
 )
 from premblyd.queue import hooks, inbox
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.names import Spelt, known_as, learn_names, lock_names, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.tables import Attempt, Delivery, Event

@@ -16,6 +16,7 @@ from premblyd.features.asking.listing import AwaitedRow, InquiryRow, contradicte
 from premblyd.features.asking.settings import PENDING, PREMBLY, may_ask
 from premblyd.features.asking.states import InquiryResult
 from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.names.tables import VerificationName
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
@@ -34,7 +35,7 @@ from premblyd.record.told import (
     trouble,
 )
 from premblyd.store.engine import Database
-from premblyd.store.tables import Downtime, VerificationName
+from premblyd.store.tables import Downtime
 
 ASK_ABOVE = 20  # questions
 

@@ -17,6 +17,8 @@ from premblyd.features.asking.agreement import MAX_OTHERS
 from premblyd.features.asking.listing import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
 from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
+from premblyd.features.names.names import Spelt, look_up
+from premblyd.features.names.tables import VerificationName
 from premblyd.prembly import events, payload
 from premblyd.prembly.facts import plain_word
 from premblyd.prembly.payload import (
@@ -30,10 +32,9 @@ from premblyd.prembly.payload import (
     plain_id,
     session_reference,
 )
-from premblyd.queue.names import Spelt, look_up
 from premblyd.record import queries
 from premblyd.store.engine import Database, Lookup, Row, Transaction
-from premblyd.store.tables import Event, VerificationName
+from premblyd.store.tables import Event
 
 
 def settled_in_record(

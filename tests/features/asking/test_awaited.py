@@ -24,10 +24,10 @@ from premblyd.features.asking.settling import NewAnswer, add_answer
 from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.features.asking.tables import DOUBTS
+from premblyd.features.names.names import Spelt, look_up
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.names import Spelt, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.tables import Event
 from tests.support.engines import place as place  # noqa: PLC0414 (a fixture)
