@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from premblyd.ground.times import Clock
+
 MAGIC = b"SQLite format 3\0"  # what a file begins with that is not encrypted
 
 
@@ -12,6 +14,10 @@ class OnServer:
     """A database on a server. What it needs, the feature knows that has the engine."""
 
     __slots__ = ()
+
+    def clock(self) -> Clock:
+        """Return a clock for a daemon on it."""
+        return Clock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from premblyd.ground import loops, times
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import JUMP_MS, Clock, MachineTime, SharedClock, elapsed_ms
+from premblyd.ground.times import JUMP_MS, Clock, MachineTime, elapsed_ms
 from premblyd.queue import hooks
 from premblyd.queue.queue import shift
 from premblyd.store.engine import Statement, Transaction, insert, update
@@ -111,7 +111,7 @@ class Heartbeat:
         self._every_s = every_s
         # Not known: then time passes for as long as this process lives.
         self._machine_start = machine_start() or uuid.uuid4().hex
-        self._is_first = not isinstance(clock, SharedClock)
+        self._is_first = clock.is_own
         self._has_ended = False
         # What to do after a downtime that began then.
         self.remedy: Callable[[str], str] = lambda _: "look at Prembly what came meanwhile"

@@ -1,16 +1,19 @@
 """What a feature adds to `premblyd/store/connections.py`, without the library that it needs; and
 what makes a daemon one of several hosts."""
 
+import functools
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from premblyd.config.models import Config
-from premblyd.features.postgresql.membership import Membership, SharedHosts
+from premblyd.features.postgresql.membership import Membership, SharedHosts, stop_fenced_hooks
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.queue.register import Identity
+from premblyd.run.starting import Permit
 from premblyd.store.engine import Backend
 from premblyd.store.writer import Writer
 
@@ -43,9 +46,15 @@ def own_name(settings: Config) -> str | None:
 
 
 def member(
-    *, settings: Config, writer: Writer, own: Identity, backend: Any, **more: Any
+    *,
+    settings: Config,
+    writer: Writer,
+    own: Identity,
+    backend: Any,
+    permitted: Callable[[], Mapping[str, Permit]],
+    **more: Any,
 ) -> Membership:
-    """Return a daemon's part among those on its database."""
+    """Return a daemon's part among those on its database. `permitted`: its hooks that run."""
     hosts, names = HOSTS_KEY.of(settings), (action.name for action in settings.actions)
     return Membership(
         SharedHosts(writer, own, names, hosts.lost_after_ms),
@@ -53,6 +62,7 @@ def member(
         beacon=backend.beacon(),
         lost_after_s=hosts.lost_after_ms / 1000,
         is_named=hosts.name_value is not None,
+        stop_fenced_hooks=functools.partial(stop_fenced_hooks, permitted),
         **more,
     )
 

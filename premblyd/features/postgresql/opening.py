@@ -28,6 +28,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.features.postgresql.settings import Server
+from premblyd.features.postgresql.sharedclock import SharedClock
 from premblyd.features.postgresql.transaction import NOW_MS, look, run
 from premblyd.ground.errors import (
     CannotStartError,
@@ -36,7 +37,7 @@ from premblyd.ground.errors import (
     StoreUnreadableError,
     without_frames,
 )
-from premblyd.ground.times import Clock, SharedClock
+from premblyd.ground.times import Clock
 from premblyd.store.engine import Database, Done, Transaction, query_failed
 from premblyd.store.schema import TABLES
 

@@ -18,7 +18,9 @@ from premblyd.config.keys import Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, read_secret, secret_places
 from premblyd.config.values import DurationMs, Model, Name, at_least, sqlite_path
+from premblyd.features.postgresql.sharedclock import SharedClock
 from premblyd.ground.databases import OnServer
+from premblyd.ground.times import Clock
 
 POSTGRESQL = ("postgresql", "postgres")
 # What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
@@ -36,6 +38,9 @@ class Server(OnServer):
 
     url: str
     password: str | None = None
+
+    def clock(self) -> Clock:
+        return SharedClock()
 
     def __str__(self) -> str:
         return self.url
