@@ -177,7 +177,7 @@ class Daemon:
         self._dispatcher.wake()
 
     def _open_hooks(self, opened: contextlib.AsyncExitStack) -> None:
-        self._runners = Runners.make(self.children)
+        self._runners = Runners(self.children)
         opened.callback(self._runners.close)
         # Closing the runners waits for their hooks. After a whole stop none runs any more; after
         # one that was cut short some may, so they are interrupted first.
@@ -258,6 +258,7 @@ class Daemon:
     async def reload(self, made: Made) -> None:
         """Use these settings from the next request and claim on."""
         settings = made.settings
+        self._runners.need(action.hook for action in settings.actions)  # it may fail: first
         for key in load.changed(self._started_with, settings):
             tell("config.needs_restart", setting=key)
         self._settings = settings

@@ -46,7 +46,6 @@ none of those that it does not need:
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,17 +68,24 @@ def added(file: str, name: str, of: Iterable[str] | None = None) -> Iterator[Any
     """Yield what stands under `name`, a tuple, in this file of each feature that has it; `of`: of
     these features alone."""
     for feature in installed() if of is None else of:
-        module = f"premblyd.features.{feature}.{file}".removesuffix(".__init__")
-        if importlib.util.find_spec(module) is not None:
+        if f"{file}.py" in _files_of(feature):
+            module = f"premblyd.features.{feature}.{file}".removesuffix(".__init__")
             yield from getattr(importlib.import_module(module), name, ())
 
 
 def texts(file: str) -> Iterator[str]:
     """Yield the text of this file of each feature that has it."""
     for feature in installed():
-        path = Path(__file__).parent / "features" / feature / file
-        if path.exists():
-            yield path.read_text(encoding="utf-8")
+        if file in _files_of(feature):
+            yield (_FOLDER / feature / file).read_text(encoding="utf-8")
+
+
+_FOLDER = Path(__file__).parent / "features"
+
+
+@functools.cache
+def _files_of(feature: str) -> frozenset[str]:
+    return frozenset(path.name for path in (_FOLDER / feature).iterdir())
 
 
 @dataclass(frozen=True, slots=True)

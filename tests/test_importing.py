@@ -10,11 +10,14 @@ pytestmark = pytest.mark.process
 
 # Each takes a twentieth of a start or more. The record is read for alerts, metrics and the console.
 LEFT_OUT = {
-    "prometheus_client",
+    *("prometheus_client", "pycurl", "rich"),
     *(
         "premblyd.record.events",
         "premblyd.features.statistics.shown",
         "premblyd.features.console.app",
+        "premblyd.features.worker.worker",
+        "premblyd.features.postgresql.membership",
+        "premblyd.features.keeping.erasing",
     ),
 }
 NAME_THE_MODULES = """

@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.httputil import HTTPHeaders, HTTPInputError
+
+from premblyd import __version__
+
 # libcurl reads SSLKEYLOGFILE when it is loaded, and writes the TLS keys of every connection there.
-# The C library reads HOSTALIASES when a name is looked up. So both go before the import.
+# The C library reads HOSTALIASES when a name is looked up. So both go before that.
 for _variable in ("SSLKEYLOGFILE", "HOSTALIASES"):
     os.environ.pop(_variable, None)
-
-import pycurl  # noqa: E402
-from tornado.curl_httpclient import CurlAsyncHTTPClient  # noqa: E402
-from tornado.httpclient import HTTPClientError, HTTPRequest  # noqa: E402
-from tornado.httputil import HTTPHeaders, HTTPInputError  # noqa: E402
-
-from premblyd import __version__  # noqa: E402
-
 KEPT_BYTES = 64 << 10  # of a response's body, unless the caller keeps more
 MAX_READ_BYTES = 16 << 20  # of a response that does not end; its status counts all the same
 _E_PROXY, _E_TOO_LARGE = 97, 100  # curl/curl.h; pycurl has no names for them
@@ -113,11 +110,20 @@ class _Incoming:
         return Response(0, bytes(self.body), self.truncated, error=error, timed_out=timed_out)
 
 
+def _libcurl() -> Any:
+    """Return pycurl. The first client loads it: one that sends nothing saves 5 MB of memory."""
+    import pycurl
+
+    return pycurl
+
+
 class HttpClient:
     """A client that keeps connections and follows no redirect. It sends as many requests at once as
     it is given, and keeps a handle of libcurl's for each."""
 
     def __init__(self) -> None:
+        from tornado.curl_httpclient import CurlAsyncHTTPClient  # it loads libcurl
+
         self._client = CurlAsyncHTTPClient(force_instance=True, max_clients=1)
         # The wheel's libcurl looks for certificates where only Red Hat has them.
         self._ca_file = system_certificates()
@@ -136,6 +142,7 @@ class HttpClient:
         """Send `request`, by `proxy` or else straight, if it `may_send` once the connection is
         there. Never raise: the response tells what went wrong."""
         incoming = _Incoming(kept_bytes)
+        pycurl = _libcurl()
 
         def prepare(curl: Any) -> None:
             _ignore_surroundings(curl, proxy)
@@ -230,6 +237,7 @@ def _for_tornado(
 def _ignore_surroundings(curl: Any, proxy: str) -> None:
     """Let the configuration alone say where a body goes, and not what surrounds the process:
     libcurl obeys http_proxy, all_proxy and their like, unless it is told otherwise."""
+    pycurl = _libcurl()
     curl.setopt(pycurl.PROXY, proxy)  # empty: none
     curl.setopt(pycurl.NOPROXY, "")  # else libcurl obeys no_proxy
     curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
@@ -238,6 +246,7 @@ def _ignore_surroundings(curl: Any, proxy: str) -> None:
 def _curl_error(error: HTTPClientError) -> tuple[str, bool]:
     """Return libcurl's error in our words: its own may quote the URL, which may be a secret."""
     number = getattr(error, "errno", None)
+    pycurl = _libcurl()
     words = {
         pycurl.E_URL_MALFORMAT: "the URL is none that can be asked",
         pycurl.E_COULDNT_RESOLVE_HOST: "the host name can't be resolved",

@@ -137,7 +137,7 @@ class HttpRunner:
     """Runs http hooks."""
 
     def __init__(self, _: Children) -> None:
-        self._client = HttpClient()
+        self._client: HttpClient | None = None  # made when there is something to send
         self._endpoints: Mapping[str, Endpoint] = {}
         self._sent: set[asyncio.Task[Response]] = set()
         self._aside = ThreadPoolExecutor(1, "premblyd-requests")
@@ -163,6 +163,7 @@ class HttpRunner:
 
     async def _send(self, hook: HttpHook, request: Request, permit: Permit) -> Result:
         ca_file = str(hook.ca_file) if hook.ca_file else None
+        self._client = self._client or HttpClient()
         permit.require()
         task = asyncio.ensure_future(
             self._client.send(
@@ -226,7 +227,8 @@ class HttpRunner:
             task.cancel()
 
     def close(self) -> None:
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
 
 

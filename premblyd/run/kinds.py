@@ -1,17 +1,15 @@
 """The kinds of hooks: what every runner has, and which one runs which kind."""
 
-import contextlib
-from collections.abc import Awaitable, Mapping
+import pkgutil
+from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.feature import added
 from premblyd.queue.jobs import Result
-from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
-from premblyd.run.shell import ShellRunner
 
 H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
 
@@ -42,50 +40,72 @@ class Runner(Protocol[H_contra]):
         """Return what `run` would do, with secrets masked. They need not have been looked up."""
 
 
-# Rows of features are pairs: their modules know nothing of this one, which imports them.
-RUNNERS: dict[type[Hook], type[Runner[Any]]] = {
-    ShellHook: ShellRunner,
-    CommandHook: ShellRunner,
-    HttpHook: HttpRunner,
+# Where the class of each kind's runner is: it is imported for the first action with such a hook.
+RUNNERS: dict[type[Hook], str] = {
+    ShellHook: "premblyd.run.shell:ShellRunner",
+    CommandHook: "premblyd.run.shell:ShellRunner",
+    HttpHook: "premblyd.run.http:HttpRunner",
     **dict(added("kinds", "KINDS")),
 }
 
 
-class Runners:
-    """The runners of a daemon, by the kinds of hooks that they run."""
-
-    def __init__(self, by_kind: Mapping[type[Hook], Runner[Any]]) -> None:
-        self._by_kind = by_kind
-        self._all = set(by_kind.values())
-
-    @classmethod
-    def make(cls, children: Children) -> "Runners":
-        """Make one runner of each class in the table. When one can't be made, close the others."""
-        made: dict[type[Runner[Any]], Runner[Any]] = {}
-        with contextlib.ExitStack() as opened:
-            for runner in dict.fromkeys(RUNNERS.values()):
-                made[runner] = runner(children)
-                opened.callback(made[runner].close)
-            opened.pop_all()
-        return cls({kind: made[runner] for kind, runner in RUNNERS.items()})
-
-    def configure(self, settings: Config) -> None:
-        for runner in self._all:
-            runner.configure(settings)
-
-    def run(self, hook: Hook, invocation: Invocation) -> Awaitable[Result]:
-        """Run the hook once, by the runner of its kind."""
-        return self._by_kind[type(hook)].run(hook, invocation)
-
-    def interrupt(self) -> None:
-        for runner in self._all:
-            runner.interrupt()
-
-    def close(self) -> None:
-        for runner in self._all:
-            runner.close()
+def runner_of(kind: type[Hook]) -> type[Runner[Any]]:
+    """Return the class that runs hooks of this kind."""
+    found: type[Runner[Any]] = pkgutil.resolve_name(RUNNERS[kind])
+    return found
 
 
 def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
     """Return what running the hook would do, with secrets masked."""
-    return RUNNERS[type(hook)].preview(hook, invocation, endpoint)
+    return runner_of(type(hook)).preview(hook, invocation, endpoint)
+
+
+class Runners:
+    """The runners of a daemon: one is made for the first action, or alert, that needs it."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._settings: Config | None = None
+        self._by_kind: dict[type[Hook], Runner[Any]] = {}
+        self._interrupted = False
+
+    def need(self, hooks: Iterable[Hook]) -> None:
+        """Make those that these hooks need. Raise OSError, RuntimeError or MemoryError, when the
+        machine lacks something for that."""
+        for hook in hooks:
+            self._of(hook)
+
+    def configure(self, settings: Config) -> None:
+        self._settings = settings
+        for runner in {*self._by_kind.values()}:
+            runner.configure(settings)
+        self.need(action.hook for action in settings.actions)
+
+    def run(self, hook: Hook, invocation: Invocation) -> Awaitable[Result]:
+        """Run the hook once, by the runner of its kind."""
+        return self._of(hook).run(hook, invocation)
+
+    def _of(self, hook: Hook) -> Runner[Any]:
+        kind = type(hook)
+        if kind not in self._by_kind:
+            wanted = runner_of(kind)
+            made = {type(each): each for each in self._by_kind.values()}
+            self._by_kind[kind] = made.get(wanted) or self._make(wanted)
+        return self._by_kind[kind]
+
+    def _make(self, wanted: type[Runner[Any]]) -> Runner[Any]:
+        runner = wanted(self._children)
+        if self._settings is not None:
+            runner.configure(self._settings)
+        if self._interrupted:
+            runner.interrupt()
+        return runner
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        for runner in {*self._by_kind.values()}:
+            runner.interrupt()
+
+    def close(self) -> None:
+        for runner in {*self._by_kind.values()}:
+            runner.close()

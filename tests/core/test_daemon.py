@@ -43,8 +43,8 @@ STEPS = (
     "Writer",
     pytest.param("Hosts.join", marks=pytest.mark.sqlite),  # there is another
     "find_marks",
-    "Runners.make",
-    "Runners.second",
+    "Runners",
+    "Runners.configure",
     "Dispatcher",
     "Receiver",
     "listening.listen",
@@ -101,10 +101,7 @@ def test_a_start_that_fails_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving_nothing: DatabaseAddress, step: str
 ) -> None:
     daemon = configured(tmp_path, leaving_nothing)
-    if step == "Runners.second":
-        monkeypatch.setattr(HttpRunner, "__init__", fail)
-    else:
-        monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
+    monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
     with pytest.raises(ZeroDivisionError):
         asyncio.run(daemon.__aenter__())
 
@@ -115,6 +112,25 @@ def test_a_stop_leaves_nothing_open(tmp_path: Path, leaving_nothing: DatabaseAdd
             assert presence.find(leaving_nothing, tmp_path / "premblyd.yaml")
 
     asyncio.run(run())
+
+
+def test_a_reload_whose_runner_cannot_be_made_changes_nothing(
+    tmp_path: Path, place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> tuple[object, object]:
+        daemon = configured(tmp_path, place)
+        async with daemon:
+            before = daemon._settings
+            action = "{name: crm, response_codes: ['00'], http: {url: https://crm.example}}"
+            with daemon._path.open("a") as file:
+                file.write(f"actions: [{action}]\n")
+            with pytest.raises(ZeroDivisionError):
+                await daemon.reload(daemon.read())
+            return before, daemon._settings
+
+    monkeypatch.setattr(HttpRunner, "__init__", fail)
+    before, after = asyncio.run(run())
+    assert after is before
 
 
 def test_a_stop_that_is_cut_short_interrupts_hooks_before_it_waits_for_them(

@@ -232,8 +232,7 @@ class Simulation:
                 mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )
             patched.enter_context(mock.patch.object(Claims, "_start", self._claiming()))
-            runners = dict.fromkeys(kinds.RUNNERS, runner)
-            patched.enter_context(mock.patch.dict(kinds.RUNNERS, runners))
+            patched.enter_context(mock.patch.object(kinds, "runner_of", return_value=runner))
             patched.enter_context(mock.patch.object(telemetry, "LISTENERS", [self._hear]))
             for name, value in POLLS.items():
                 patched.enter_context(mock.patch(name, value))

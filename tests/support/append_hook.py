@@ -44,4 +44,4 @@ class AppendRunner:
         return {"file": hook.append, "line": reference}
 
 
-RUNNERS[AppendHook] = AppendRunner
+RUNNERS[AppendHook] = f"{__name__}:AppendRunner"

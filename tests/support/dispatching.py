@@ -24,6 +24,7 @@ from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
+from premblyd.run.process import Children
 from premblyd.store.connections import backend, connect_operator
 from premblyd.store.states import AttemptOutcome
 from premblyd.store.writer import Writer
@@ -36,6 +37,13 @@ from tests.support.waiting import until
 UNNAMED = {"reference": None, "session_id": None}
 PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook)
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
+
+
+def runners_of(by_kind: Mapping[type[Hook], Any]) -> Runners:
+    """Return runners of which these are there already."""
+    runners = Runners(Children())
+    runners._by_kind.update(by_kind)
+    return runners
 
 
 class FakeRunner:
@@ -146,7 +154,7 @@ class Dispatching:
         self.queue.failures = self._failures
         self.clock = SettableClock()
         own: dict[type[Hook], FakeRunner] = dict.fromkeys(PROCESS_HOOKS, self.shell)
-        self.runners = Runners({HttpHook: self.http, **own})
+        self.runners = runners_of({HttpHook: self.http, **own})
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
         about = (self.queue, Answers(self.writer))

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import astuple
+from typing import TYPE_CHECKING
 
 from peewee import Select, fn
 
 from premblyd.config.models import Config
-from premblyd.features.keeping import erasurelines, removing, retention, trusted
-from premblyd.features.keeping.erasurelines import COPIES, FileState
+from premblyd.feature import added
+from premblyd.features.keeping import removing, retention, trusted
 from premblyd.features.keeping.retention import Round
 from premblyd.features.keeping.settings import RETENTION, Retention
 from premblyd.features.keeping.tables import Erasure, ErasureFile, ToErase
@@ -25,6 +26,9 @@ from premblyd.services import Part, Services
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
 from premblyd.store.writer import Step, Writer
+
+if TYPE_CHECKING:
+    from premblyd.features.keeping.erasurelines import FileState
 
 FIRST_S = 10.0  # after the start: what came meanwhile goes first
 REST_S = 60.0  # between two rounds
@@ -113,11 +117,14 @@ class LineKeeper:
             self._seen = None if any(each.error for each in states) else newest
         return REST_S
 
-    def _complete(self) -> list[FileState]:
+    def _complete(self) -> "list[FileState]":
+        # Here, not at the start, a tenth of which it would take.
+        from premblyd.features.keeping import erasurelines
+
         with closing(connect_read_only(self._place)) as database:
             return erasurelines.complete(database, self._place)
 
-    def _keep(self, states: list[FileState], transaction: Transaction) -> None:
+    def _keep(self, states: "list[FileState]", transaction: Transaction) -> None:
         transaction.change(_FORGET, host=self._host)
         transaction.insert_many(_KEEP, [(self._host, *astuple(each)) for each in states])
 
@@ -141,7 +148,7 @@ _NEWEST = Statement(
         (
             Erasure.select(fn.MAX(Erasure.id)),
             ToErase.select(fn.COUNT(ToErase.id)),
-            *(each.select(fn.MAX(each.copied_at_ms)) for each in COPIES),
+            *(each.select(fn.MAX(each.copied_at_ms)) for each in added("tables", "COPIES")),
         ),
     )
 )

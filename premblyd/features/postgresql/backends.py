@@ -4,18 +4,20 @@ what makes a daemon one of several hosts."""
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from premblyd.config.models import Config
-from premblyd.features.postgresql.membership import Membership, SharedHosts, stop_fenced_hooks
 from premblyd.features.postgresql.settings import HOSTS as HOSTS_KEY
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.queue.register import Identity
-from premblyd.run.starting import Permit
 from premblyd.store.engine import Backend
 from premblyd.store.writer import Writer
+
+if TYPE_CHECKING:
+    from premblyd.features.postgresql.membership import Membership
+    from premblyd.run.starting import Permit
 
 
 def backend(place: DatabaseAddress) -> Backend | None:
@@ -51,10 +53,16 @@ def member(
     writer: Writer,
     own: Identity,
     backend: Any,
-    permitted: Callable[[], Mapping[str, Permit]],
+    permitted: Callable[[], "Mapping[str, Permit]"],
     **more: Any,
-) -> Membership:
+) -> "Membership":
     """Return a daemon's part among those on its database. `permitted`: its hooks that run."""
+    from premblyd.features.postgresql.membership import (
+        Membership,
+        SharedHosts,
+        stop_fenced_hooks,
+    )
+
     hosts, names = HOSTS_KEY.of(settings), (action.name for action in settings.actions)
     return Membership(
         SharedHosts(writer, own, names, hosts.lost_after_ms),

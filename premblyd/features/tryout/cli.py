@@ -138,7 +138,7 @@ def try_(
 
 
 async def _run(settings: Config, hook: Hook, invocation: Invocation) -> Result:
-    runners = Runners.make(Children())
+    runners = Runners(Children())
     try:
         runners.configure(settings)
         return await runners.run(hook, invocation)

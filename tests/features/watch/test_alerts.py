@@ -19,12 +19,12 @@ from premblyd.queue.jobs import Result
 from premblyd.record import troubles
 from premblyd.record.told import Item, Situation, Trouble
 from premblyd.run.invocation import Invocation
-from premblyd.run.kinds import Runners
 from premblyd.store.connections import connect_read_only
 from premblyd.store.states import AttemptOutcome
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked
+from tests.support.dispatching import runners_of
 from tests.support.jobs import PLACES, action, action_of, settings
 from tests.support.logs import logged
 from tests.support.processes import runs
@@ -84,7 +84,7 @@ class Watching:
         runner: Any = self.runner
         self._watch = TroubleWatch(
             AlertLog(self.store.writer),
-            Runners({ShellHook: runner, CommandHook: runner, HttpHook: runner}),
+            runners_of({ShellHook: runner, CommandHook: runner, HttpHook: runner}),
             self.clock,
             self.store.place,
             store_error=lambda: self.store_error,
