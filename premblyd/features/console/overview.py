@@ -12,9 +12,9 @@ from premblyd.config.models import Action
 from premblyd.features.console import access, words
 from premblyd.features.console.handler import Asked, Handler, Panels, Refused
 from premblyd.features.reading.standing import at_rest_in_words
+from premblyd.features.reading.words import duration
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.words import duration
 from premblyd.record import troubles
 from premblyd.record.told import Item, Situation
 

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 from tornado.escape import xhtml_escape
 
 from premblyd.feature import added
+from premblyd.features.reading.words import duration, percent  # noqa: F401
 from premblyd.ground import privacy, times
 from premblyd.ground.times import for_html as machine_time  # noqa: F401
-from premblyd.ground.words import counted, duration, number, percent, size, visible  # noqa: F401
+from premblyd.ground.words import counted, number, size, visible  # noqa: F401
 from premblyd.prembly import events, payload
 from premblyd.record import filters
 from premblyd.record.lists import instead  # noqa: F401

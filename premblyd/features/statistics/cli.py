@@ -9,10 +9,11 @@ from premblyd.cli.common import WHEN, database_of, open_to_read, record_options,
 from premblyd.cli.printing import Column, bold, print_json, print_rows, print_sentence, print_table
 from premblyd.config.values import When
 from premblyd.features.reading.standing import at_rest_in_words
+from premblyd.features.reading.words import duration, percent
 from premblyd.features.statistics import shown
 from premblyd.features.statistics.shown import ActionFigures, EventCount, Period
 from premblyd.ground import times
-from premblyd.ground.words import counted, duration, percent
+from premblyd.ground.words import counted
 from premblyd.prembly.payload import CODES
 
 
