@@ -24,6 +24,7 @@ from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.log import Log, Window, fetching, patiently, read_log
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, add_answer, new_inquiry
+from premblyd.features.asking.standing import Standing, standing_of
 from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import (
     BATCH,
@@ -39,7 +40,7 @@ from premblyd.features.asking.stored import (
 )
 from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.prembly.payload import Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue import hooks
 from premblyd.record import queries
 from premblyd.store.connections import connect_operator
@@ -358,12 +359,12 @@ def _said(each: Absent, answer: Verdict | None) -> _Said:
     if answer is None:
         return _Said(each.fate, results + codes)
     if results:
-        says = Outcome.NOT_VERIFIED if answer.standing is Standing.CODE else answer.outcome
+        says = Outcome.NOT_VERIFIED if standing_of(answer) is Standing.CODE else answer.outcome
         agreeing = [event for event in results if event.outcome == says]
         if agreeing:
             return _Said(Fate.TOLD, agreeing, InquiryResult.CONFIRMED)
         return _Said(Fate.STORED, results, InquiryResult.CONTRADICTED)
     same = [event for event in codes if event.code == answer.response_code]
-    if same and answer.standing is Standing.CODE:
+    if same and standing_of(answer) is Standing.CODE:
         return _Said(Fate.TOLD, same, InquiryResult.CONFIRMED)
     return _Said(Fate.STORED)

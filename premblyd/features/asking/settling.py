@@ -18,6 +18,7 @@ from premblyd.features.asking.answers import Question
 from premblyd.features.asking.awaited import NewInquiry
 from premblyd.features.asking.client import Answer, AnswerKind
 from premblyd.features.asking.settings import CONFIRM, PREMBLY, PremblyApi
+from premblyd.features.asking.standing import BEFORE_RESULT, Standing
 from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import (
     IS_BELIEVED,
@@ -32,14 +33,7 @@ from premblyd.ground.expressions import Budget, EvaluationError
 from premblyd.ground.privacy import digest_of, safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.prembly import events
-from premblyd.prembly.payload import (
-    BEFORE_RESULT,
-    WHEN_NAMES,
-    Standing,
-    StoredEvent,
-    Verdict,
-    Webhook,
-)
+from premblyd.prembly.payload import WHEN_NAMES, StoredEvent, Verdict, Webhook
 from premblyd.queue import hooks, inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.store.engine import Transaction

@@ -14,6 +14,7 @@ from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.config.secrets import Secret
 from premblyd.features.tryout import conditions
+from premblyd.features.tryout.typenames import OPEN_FAMILIES, can_be, pattern_meant_by
 from premblyd.ground.expressions import ExpressionError
 from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import WHEN_NAMES, Outcome, Webhook
@@ -140,13 +141,13 @@ def _of_types(settings: Config) -> Iterator[str]:
 def _of_type(pattern: str) -> str | None:
     """Return what is odd about a pattern of types."""
     if not set(pattern) & {"*", "?"}:
-        meant = events.pattern_meant_by(pattern)
-        if events.can_be(pattern) and not meant:
+        meant = pattern_meant_by(pattern)
+        if can_be(pattern) and not meant:
             return None
         return f"Prembly documents no type {pattern}" + (
             f"; did you mean {meant}?" if meant else ""
         )
-    is_open = pattern.startswith(events.OPEN_FAMILIES)
+    is_open = pattern.startswith(OPEN_FAMILIES)
     if is_open or any(events.matches([pattern], type_) for type_ in events.MEANINGS):
         return None
     return f"no type that Prembly documents is like {pattern}"
