@@ -128,10 +128,10 @@ def store(transaction: Transaction, known: Known) -> None:
         transaction.write_many(inserting, its)
 
 
-def may_be_stored_later(transaction: Transaction, known: Known) -> bool:
+def may_be_stored_later(known: Known) -> bool:
     """Return whether nothing is said of these events but that they are new, or there: then
     `asking_store` stores them."""
-    if not transaction.is_far or known.erased or known.beside:
+    if known.erased or known.beside:
         return False
     # Two of one key are one event, and a duplicate of it.
     return sum(event.key in known.new for event in known.events) == len(known.new)

@@ -191,8 +191,11 @@ def _arrive(
 ) -> list[Added] | list[Deferred[Added]]:
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
     known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
-    needs_ids = any(addition.needs_id for addition in additions)
-    if needs_ids or not arrivals.may_be_stored_later(transaction, known):
+    if (
+        not transaction.is_far
+        or any(addition.needs_id for addition in additions)
+        or not arrivals.may_be_stored_later(known)
+    ):
         return _add_known(bound, transaction, additions, known)
     new_ids = arrivals.asking_store(transaction, known)
     arrived = _told_apart(known, additions)

@@ -6,7 +6,7 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
@@ -246,11 +246,15 @@ class Transaction(ABC):
         self, inserting: BulkInsert, rows: Sequence[Row]
     ) -> Callable[[], list[int | None]]:
         """Have `rows` inserted; return what reads their ids, as `insert_many` returns them."""
-        inserted = [
-            (part, self.connection.execute(text, list(chain.from_iterable(part))))
-            for part in self._parts(rows)
-            for text in [self.compiled_inserts(inserting, len(part)).text]
-        ]
+        inserted: list[tuple[Sequence[Row], Any]] = []
+        start = 0
+        for size in self.insert_sizes:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                text = self.compiled_inserts(inserting, size).text
+                cursor = self.connection.execute(text, list(chain.from_iterable(part)))
+                inserted.append((part, cursor))
+                start += size
         return lambda: [
             id_ for part, cursor in inserted for id_ in self._ids(inserting, part, cursor)
         ]
@@ -258,13 +262,6 @@ class Transaction(ABC):
     def write_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> None:
         """Insert `rows` without returning their ids."""
         self.inserting_many(inserting, rows)
-
-    def _parts(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        start = 0
-        for size in self.insert_sizes:
-            while len(rows) - start >= size:
-                yield rows[start : start + size]
-                start += size
 
     @abstractmethod
     def changing_many(

@@ -156,15 +156,13 @@ class Writer:
         transaction."""
         if not self._handing_over:
             self._handing_over = True
-            self._loop.call_soon(self._end_round)
-
-    def _end_round(self) -> None:
-        self._handing_over = False
-        self._hand_over()
+            self._loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
+        self._handing_over = False
         if self._gathered and not self._committing:
-            batch = self._take()
+            count = _batch_size(self._gathered)
+            batch, self._gathered = self._gathered[:count], self._gathered[count:]
             self._committing = True
             self._has_run.clear()
             self._pass_on(batch)
@@ -175,15 +173,9 @@ class Writer:
                 # the writer, as ever.
                 self._has_run.wait(LET_RUN_S)
 
-    def _take(self) -> list[_Waiting]:
-        """Return what the next transaction takes of what is gathered, and is not any more."""
-        count = _batch_size(self._gathered)
-        batch, self._gathered = self._gathered[:count], self._gathered[count:]
-        return batch
-
     def _committed(self, batch: list[_Waiting]) -> None:
         self._committing = False
-        if any(_step_of(waiting) is not Step.FINISHES for waiting in self._gathered):
+        if any(each.operation.step is not Step.FINISHES for each in self._gathered):
             self._hand_over()
         for waiting in batch:
             if waiting.future.done():
@@ -229,11 +221,17 @@ class Writer:
     def _commit(self, batch: list[_Waiting], *, is_rest: bool = False) -> None:
         """Commit `batch` as one transaction, or each item alone when an operation raises.
         `is_rest`: what webhooks do not need has failed just now, so all is not well."""
+
+        def work(transaction: Transaction) -> None:
+            transaction.bound = self.bound
+            _run_operations(batch, transaction)
+            self._has_run.set()
+
         began = time.perf_counter()
         try:
-            self._transact(batch)
+            self._engine.transact(work)
         except StoreUnavailableError as error:
-            others = [each for each in batch if _step_of(each) not in _VITAL]
+            others = [each for each in batch if each.operation.step not in _VITAL]
             if others and isinstance(error, TableUnavailableError):
                 self._error = error.reason
                 self._tell()
@@ -260,17 +258,9 @@ class Writer:
                 if isinstance(waiting.result, Deferred):
                     waiting.result = waiting.result.read()
             tell("transaction.committed", is_logged=False, duration_s=time.perf_counter() - began)
-            if not is_rest:
-                is_webhook = any(_step_of(each) is Step.ARRIVALS for each in batch)
+            if (self._error or self._told) and not is_rest:
+                is_webhook = any(each.operation.step is Step.ARRIVALS for each in batch)
                 self._report(None, is_webhook=is_webhook)
-
-    def _transact(self, batch: list[_Waiting]) -> None:
-        def work(transaction: Transaction) -> None:
-            transaction.bound = self.bound
-            _run_operations(batch, transaction)
-            self._has_run.set()
-
-        self._engine.transact(work)
 
     @property
     def last_error(self) -> str | None:
@@ -331,12 +321,8 @@ def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
 def _is_of_some_webhooks(batch: list[_Waiting]) -> bool:
     """Return whether `batch` has webhooks, several of them and not many, and nothing that may take
     long."""
-    steps = set(map(_step_of, batch))
+    steps = {each.operation.step for each in batch}
     return len(batch) in SOME and Step.ARRIVALS in steps and max(steps) <= Step.CLAIMS
-
-
-def _step_of(waiting: _Waiting) -> Step:
-    return waiting.operation.step
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:

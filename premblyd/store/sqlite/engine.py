@@ -55,7 +55,8 @@ class SqliteEngine:
 
     def transact(self, work: Callable[[Transaction], None]) -> None:
         try:
-            self._require_same_file()  # else this might open another file
+            if self._database.is_closed():
+                self._require_same_file()  # else this would open another file
             connection: sqlite3.Connection = self._database.connection()
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")

@@ -143,8 +143,13 @@ def test_a_fault_of_the_writer_itself_stops_nobody(
     def fail(*_: object, **__: object) -> bool:
         raise error
 
+    def fail_when_committed(event: str, **fields: Any) -> None:
+        if event == "transaction.committed":
+            raise error
+        telemetry.tell(event, **fields)
+
     with monkeypatch.context() as patched:
-        patched.setattr(store.writer, "_report", fail)
+        patched.setattr("premblyd.store.writer.tell", fail_when_committed)
         with pytest.raises(StoreUnavailableError, match=type(error).__name__):
             store.add("crm", body=b"first")
     assert not store.add("crm", body=b"first").is_new  # it was committed
