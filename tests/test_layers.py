@@ -33,7 +33,7 @@ ROOMS = {
     "presence": "config receive",
     "daemon": "config presence queue receive run services store",
     "process": "config daemon run",
-    "cli": "config prembly presence process receive record store",
+    "cli": "config presence process receive record store",
     "__main__": "cli",
 }
 # How many lines a room may have. What needs more shows first what can go.
