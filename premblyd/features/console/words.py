@@ -101,7 +101,7 @@ def meaning(code: Any) -> str:
 
 def standing(states: Sequence[str]) -> tuple[str, str]:
     """Return how an event stands by its deliveries: the state that is worst, and its words."""
-    worst = filters.worst_of(states)
+    worst = _worst_of(states)
     if worst == filters.NONE:
         return worst, "no action"
     if worst == filters.DONE:
@@ -109,6 +109,13 @@ def standing(states: Sequence[str]) -> tuple[str, str]:
     if len(states) == 1:
         return worst, f"delivery {worst}"
     return worst, f"{states.count(worst)} of {len(states)} deliveries {worst}"
+
+
+def _worst_of(states: Sequence[str]) -> str:
+    """Return the worst of these states of an event's deliveries."""
+    if not states:
+        return filters.NONE
+    return next((state for state in filters.UNDONE if state in states), filters.DONE)
 
 
 def query(**filters: str) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.config.secrets import Secret
 from premblyd.features.tryout import conditions
 from premblyd.features.tryout.typenames import OPEN_FAMILIES, can_be, pattern_meant_by
-from premblyd.ground.expressions import ExpressionError
+from premblyd.ground.expressions import Expression, ExpressionError
 from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import WHEN_NAMES, Outcome, Webhook
 from premblyd.record.told import Checked
@@ -99,11 +100,19 @@ def _of_words(action: Action, settings: Config) -> Iterator[str]:
         "endpoint": tuple(endpoint.name for endpoint in settings.endpoints),
         "verified_by": (*_signers(settings.endpoints), events.STORED_BY),
     }
-    for expression in (*([action.when] if action.when else []), *action.hook.expressions):
+    for expression in _expressions(action):
         try:
             conditions.check(expression, known_words)
         except ExpressionError as error:
             yield str(error)
+
+
+def _expressions(action: Action) -> Iterator[Expression]:
+    """Yield the expressions that are evaluated for a webhook before the hook runs."""
+    if action.when is not None:
+        yield action.when
+    if isinstance(action.hook, HttpHook) and isinstance(action.hook.send, Selection):
+        yield action.hook.send.select
 
 
 def _of_types(settings: Config) -> Iterator[str]:
