@@ -38,9 +38,9 @@ ROOMS = {
 }
 # How many lines a room may have. What needs more shows first what can go.
 BUDGETS = """
-ground 2329, prembly 1301, config 1484, store 2374, queue 2526, receive 1578, run 1760, record 2446,
-services 69, presence 136, daemon 310, process 173, cli 1785, __main__ 3, __init__ 4, feature 115,
-features 19, postgresql 2960, encryption 515, keeping 4090, pause 370, reading 300, names 190,
+ground 2340, prembly 1320, config 1490, store 2370, queue 2540, receive 1600, run 1760, record 2450,
+services 70, presence 140, daemon 315, process 175, cli 1790, __main__ 5, __init__ 5, feature 115,
+features 20, postgresql 2960, encryption 515, keeping 4120, pause 370, reading 300, names 190,
 worker 950, turns 1000, asking 5990, statistics 630, watch 1030, backup 1030, console 2350,
 tryout 1500
 """
