@@ -89,7 +89,7 @@ class Daemon:
         self._membership = self._member(own)
         opened.push_async_callback(self._membership.leave)
         interrupted = await self._membership.join()
-        if released := await self._queue.let_go():
+        if released := await self._queue.let_go(self._clock.now_ms()):
             tell("daemon.let_go", deliveries=released)
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
-from peewee import SQL, Select, fn
+from peewee import SQL, Case, Field, Select, fn
 
 from premblyd.feature import added
 from premblyd.queue import hooks
@@ -294,6 +294,11 @@ class Queued:
             statement = DUE_BEHIND
             values |= {"after_ms": after.due_at_ms, "after_id": after.id}
         return [Due(*row) for row in self._transaction.rows(statement, **values)]
+
+
+def past(at_ms: Field) -> Case:
+    """Return a time of the past as it is now: `now_ms`, if the clock has been set back since."""
+    return Case(None, [(at_ms > param("now_ms"), param("now_ms"))], at_ms)
 
 
 _OWN = Host.alias()

@@ -19,7 +19,7 @@ from premblyd.config.models import Action
 from premblyd.feature import added, installed
 from premblyd.queue import hooks
 from premblyd.queue.arrivals import UnusableError, usable_event
-from premblyd.queue.due import IS_QUEUED, NEVER_MS, Queued
+from premblyd.queue.due import IS_QUEUED, NEVER_MS, Queued, past
 from premblyd.queue.end import (
     FINISH,
     UNSTARTED,
@@ -220,9 +220,9 @@ class Queue:
 
         return self._writer.call(operation, Step.CLAIMS)
 
-    def let_go(self) -> "asyncio.Future[int]":
+    def let_go(self, now_ms: int) -> "asyncio.Future[int]":
         """Make due what a feature holds back that is not installed. Return how many that were."""
-        return self._writer.call(lambda transaction: transaction.change(_LET_GO))
+        return self._writer.call(lambda transaction: transaction.change(_LET_GO, now_ms=now_ms))
 
     def claim(
         self, actions: Mapping[str, Claimable], room: Room, now_ms: int
@@ -326,7 +326,7 @@ _REFUND_ATTEMPT = Statement(
 _LET_GO = Statement(
     Delivery.update(
         held_by=None,
-        due_at_ms=Delivery.created_at_ms,  # so they begin as they came
+        due_at_ms=past(Delivery.created_at_ms),  # so they begin as they came
     ).where(IS_HELD, Delivery.held_by.not_in(installed()), Delivery.state == State.PENDING)
 )
 _IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))

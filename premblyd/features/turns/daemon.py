@@ -9,6 +9,7 @@ from premblyd.features.turns import order
 from premblyd.features.turns.settings import then_of
 from premblyd.ground import loops
 from premblyd.services import Part, Services
+from premblyd.store.engine import Transaction
 from premblyd.store.writer import Step
 
 STORE_PAUSE_S = 1.0
@@ -35,7 +36,12 @@ class Lines(Part):
 
     async def _round(self) -> float:
         free, writer = self._free, self._services.writer
-        if await writer.call(lambda each: order.let_go(each, free), Step.EVIDENCE, alone=True):
+        now_ms = self._services.clock.now_ms
+
+        def let_go(transaction: Transaction) -> bool:
+            return order.let_go(transaction, free, now_ms())
+
+        if await writer.call(let_go, Step.EVIDENCE, alone=True):
             self._services.wake()
         return LOOK_AGAIN_S
 

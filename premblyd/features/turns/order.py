@@ -17,6 +17,7 @@ from premblyd.features.turns.settings import Then
 from premblyd.features.turns.tables import HELD_BY, Ordered
 from premblyd.prembly.payload import same_id
 from premblyd.queue.digests import Digests
+from premblyd.queue.due import NEVER_MS, past
 from premblyd.queue.hooks import End, New
 from premblyd.queue.jobs import Due, Job
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
@@ -107,19 +108,21 @@ def insert(transaction: Transaction, new: Sequence[New]) -> list[int | None]:
     return ids
 
 
-def leave(transaction: Transaction, ends: Sequence[End]) -> None:
+def leave(transaction: Transaction, ends: Sequence[End], now_ms: int = NEVER_MS) -> None:
     """Have those that have ended leave their lines, and make due who is the first then. Who waits
-    for one that has waited itself waits for what that has waited for."""
+    for one that has waited itself waits for what that has waited for. `now_ms`: of those that did
+    not end just now, but earlier."""
     known = [(each.id, each.job or each.due) for each in ends]
     ids = [id_ for id_, its in known if its is not None and its.group is not None]
     if others := [id_ for id_, its in known if its is None]:
         ids += [id_ for (id_,) in transaction.look_up(_IN_LINE, others)]
     for id_ in ids:
-        for statement in (_MAKE_DUE, _PASS_ON, _LEAVE):
-            transaction.write(statement, id=id_)
+        transaction.write(_MAKE_DUE, id=id_, now_ms=now_ms)
+        transaction.write(_PASS_ON, id=id_)
+        transaction.write(_LEAVE, id=id_)
 
 
-def let_go(transaction: Transaction, actions: Collection[str]) -> bool:
+def let_go(transaction: Transaction, actions: Collection[str], now_ms: int) -> bool:
     """Have nobody wait behind the dead ones of these actions, nor behind what has ended and was not
     seen to leave its line; return whether somebody may have."""
     dead = [id_ for id_, action in transaction.rows(_HOLDERS) if action in actions]
@@ -127,7 +130,7 @@ def let_go(transaction: Transaction, actions: Collection[str]) -> bool:
     lock(transaction, ids)
     for id_ in dead:
         transaction.write(_HOLD_NOBODY, id=id_)
-    leave(transaction, [End(id_, State.DEAD) for id_ in ids])
+    leave(transaction, [End(id_, State.DEAD) for id_ in ids], now_ms)
     return bool(ids)
 
 
@@ -199,7 +202,7 @@ _EARLIER = (
 _MAKE_DUE = Statement(
     Delivery.update(
         held_by=None,
-        due_at_ms=_other.select(_other.finished_at_ms).where(_other.id == param("id")),
+        due_at_ms=_other.select(past(_other.finished_at_ms)).where(_other.id == param("id")),
     ).where(
         Delivery.id.in_(Ordered.select(Ordered.delivery).where(_WAITS)),
         fn.COALESCE(Delivery.held_by, "") == HELD_BY,

@@ -38,7 +38,7 @@ async def test_a_large_body_is_not_overtaken_for_ever_by_lesser_ones(path: Path)
         looks = len(at.queue.claims)
         at.dispatcher.wake()
         await at.until(lambda: len(at.queue.claims) > looks)
-        await at.queue.let_go()  # the claim has come back
+        await at.queue.let_go(at.clock.now_ms())  # the claim has come back
         assert (at.shell.running["medium"], at.shell.running["large"]) == (1, 0)
         at.shell.hold("medium").set()
         await at.until(lambda: at.shell.running["large"] == 1)

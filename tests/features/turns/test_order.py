@@ -68,9 +68,14 @@ def test_nobody_waits_behind_a_dead_one_once_the_action_is_not_to_wait(store: St
     dead = only(store)
     assert finish(store, dead, FAILED, None, NOW_MS)
     assert claim(store, crm=9).jobs == []
-    assert not store.call(lambda transaction: order.let_go(transaction, {"other"}), alone=True)
+    assert not store.call(
+        lambda transaction: order.let_go(transaction, {"other"}, NOW_MS), alone=True
+    )
     assert store.rows(LINE) == [(1, "dead", None), (2, "pending", 1)]
-    assert store.call(lambda transaction: order.let_go(transaction, {"crm"}), alone=True)
+    # The clock was set back since.
+    now_ms = NOW_MS - 60_000
+    assert store.call(lambda each: order.let_go(each, {"crm"}, now_ms), alone=True)
+    assert store.rows("SELECT due_at_ms FROM delivery WHERE id = 2") == [(now_ms,)]
     assert run(store) == [2]
 
 
@@ -80,7 +85,7 @@ def test_nobody_waits_for_ever_behind_one_that_nobody_saw_leave(store: Store) ->
         "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1 WHERE id = 1"
     )
     assert claim(store, crm=9).jobs == []
-    assert store.call(lambda transaction: order.let_go(transaction, set()), alone=True)
+    assert store.call(lambda transaction: order.let_go(transaction, set(), NOW_MS), alone=True)
     assert run(store) == [2]
 
 
@@ -171,6 +176,6 @@ async def test_the_next_of_a_line_begins_as_soon_as_the_one_before_has_ended(
         looks = len(at.queue.claims)
         at.dispatcher.wake()
         await at.until(lambda: len(at.queue.claims) > looks)
-        await at.queue.let_go()  # the claim has come back: nothing may run
+        await at.queue.let_go(NOW_MS)  # the claim has come back: nothing may run
         held.set()
         await at.until_states(succeeded=2)
