@@ -105,6 +105,16 @@ class Expression:
             return set(names)
         return {str(node["value"]) for node in nodes if node["type"] == "field"}
 
+    def names(self) -> set[str]:
+        """Return all names in the text that look something up, in whichever depth."""
+        waiting, found = [self.tree], set()
+        while waiting:
+            node = waiting.pop()
+            if node["type"] == "field":
+                found.add(str(node["value"]))
+            waiting.extend(child for child in node.get("children", []) if isinstance(child, dict))
+        return found
+
     def search(self, value: Any, budget: Budget | None = None) -> Any:
         """Return what the expression finds in `value`, within `budget` (default: one of its
         own). Raise EvaluationError when it fails."""
