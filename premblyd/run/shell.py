@@ -2,12 +2,13 @@
 it in a thread and stops it in time. process.py has the process itself."""
 
 import asyncio
+import contextlib
 import errno
+import functools
 import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from premblyd.config.hooks import DEFAULT_PATH, CommandHook, ProcessHook, ShellHook
@@ -55,6 +56,7 @@ class ShellRunner:
 
     def __init__(self, children: Children) -> None:
         self._children = children
+        self._environ = dict(os.environ)  # a plain dict, in which a name is looked up far sooner
         self._threads = Threads("premblyd-hook")
         self._patience = Patience()
         # Readable once the daemon stops: every waiting thread polls it.
@@ -101,7 +103,7 @@ class ShellRunner:
         permit: Permit,
     ) -> Result:
         """Start the process and wait for it. `body` is emptied as soon as the process has it."""
-        variables = environment(hook, about, os.environ)
+        variables = environment(hook, about, self._environ)
         mark = mark_of(variables)
         with self._children.known(mark):
             try:
@@ -151,10 +153,11 @@ class Threads:
             self._free -= 1
         else:
             self._add()
-        done: Future[T] = Future()
-        self._work.put(lambda: _resolve(done, work))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._work.put(lambda: _resolve(loop, done, work))
         try:
-            return await asyncio.wrap_future(done)
+            return await done
         finally:
             self._free += 1
 
@@ -179,14 +182,21 @@ class Threads:
             del work  # else what it holds would stay in memory until more work comes
 
 
-def _resolve(done: "Future[T]", work: Callable[[], T]) -> None:
-    # From here on who waits may be cancelled, but not `done`, which could take no result then.
-    if not done.set_running_or_notify_cancel():
+def _resolve(
+    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", work: Callable[[], T]
+) -> None:
+    if done.cancelled():
         return
+    settle: Callable[[], None]
     try:
-        result = work()
+        settle = functools.partial(done.set_result, work())
     # Whatever it is, it is raised where the result is waited for.
     except Exception as error:  # noqa: BLE001
-        done.set_exception(error)
-    else:
-        done.set_result(result)
+        settle = functools.partial(done.set_exception, error)
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        loop.call_soon_threadsafe(_unless_cancelled, done, settle)
+
+
+def _unless_cancelled(done: "asyncio.Future[T]", settle: Callable[[], None]) -> None:
+    if not done.done():
+        settle()

@@ -6,8 +6,8 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,9 @@ from premblyd.config.hooks import DEFAULT_PATH
 from premblyd.queue.jobs import Result
 from premblyd.run import process, starting
 from premblyd.run.invocation import Invocation
-from premblyd.run.process import Children
-from premblyd.run.shell import ShellRunner
+from premblyd.run.process import Children, Mark
+from premblyd.run.shell import ShellRunner, Threads
+from premblyd.run.starting import Permit
 from tests.support.jobs import KEY, hook, invocation
 from tests.support.processes import runs
 from tests.support.rows import for_each
@@ -307,6 +308,38 @@ def test_the_first_64_kib_of_output_are_kept(size: int, kept: int, truncated: bo
 def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
     result = run(shell=r"echo a; echo b >&2; printf 'c\377'")
     assert result.output == "a\nb\nc\N{REPLACEMENT CHARACTER}"
+
+
+class Late(Permit):
+    """A permit whose hook has ended before anybody waits for it."""
+
+    @contextmanager
+    def ends_by(self, end: Callable[[], object], mark: Mark | None = None) -> Iterator[None]:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        with super().ends_by(end, mark):
+            yield
+
+
+def test_what_was_printed_just_before_the_end_is_kept() -> None:
+    result = run(invocation(permit=Late()), command=["head", "-c", str(64 * KIB), "/dev/zero"])
+    assert (result.output, result.output_truncated) == ("\0" * 64 * KIB, False)
+
+
+def test_what_was_cancelled_before_it_began_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[bool] = []
+
+    async def main() -> None:
+        with closing(Threads("late")) as threads:
+            with monkeypatch.context() as patched:
+                patched.setattr(threads, "_add", lambda: None)
+                running = asyncio.create_task(threads.run(lambda: ran.append(True)))
+                await asyncio.sleep(0)
+                running.cancel()
+                await asyncio.wait([running])
+            threads._add()
+
+    asyncio.run(main())
+    assert ran == []
 
 
 def test_a_flood_is_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from premblyd.queue.jobs import Result
-from premblyd.run.process import Children
+from premblyd.run.process import Children, spawn
 from premblyd.run.shell import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
@@ -65,6 +65,12 @@ def test_a_program_is_looked_for_in_the_hooks_own_path(tmp_path: Path) -> None:
     assert run(command=["the-program"], env={"PATH": places}).output == "found\n"
     result = run(command=["the-program"], env={"PATH": f"{tmp_path}/none:{tmp_path}/unusable"})
     assert result.error == "the command was not found or is not executable"
+
+
+@pytest.mark.parametrize(("word", "value"), [("a\0b", ""), ("a", "\0b=c")])
+def test_no_word_and_no_variable_becomes_two(word: str, value: str) -> None:
+    with pytest.raises(ValueError, match="has a NUL"):
+        spawn(["/bin/true", word], {"PATH": value}, streams=(), folder="/")
 
 
 def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path) -> None:
