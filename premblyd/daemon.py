@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from premblyd.feature import added
 from premblyd.ground.databases import OnServer
 from premblyd.ground.loops import Loops
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import Clock, SharedClock
+from premblyd.ground.times import Clock
 from premblyd.queue import hooks
 from premblyd.queue.heartbeat import Heartbeat
 from premblyd.queue.inbox import Inbox
@@ -58,8 +58,8 @@ class Daemon:
     def __init__(self, settings: Config, path: Path) -> None:
         self._settings = self._started_with = settings
         self._path = path
-        shared = isinstance(settings.database, OnServer)
-        self._clock = SharedClock() if shared else Clock()
+        place = settings.database
+        self._clock = place.clock() if isinstance(place, OnServer) else Clock()
         self._started_at_ms = self._clock.now_ms()
         self._opened = contextlib.AsyncExitStack()
         self.loops = Loops()
@@ -159,7 +159,7 @@ class Daemon:
             backend=self._backend,
             clock=self._clock,
             wake=self._wake_dispatcher,
-            stop_fenced_hooks=self._stop_fenced_hooks,
+            permitted=lambda: self._dispatcher.permitted,
         )
         return member
 
@@ -175,18 +175,6 @@ class Daemon:
     def _wake_dispatcher(self) -> None:
         """Have the dispatcher look for due deliveries."""
         self._dispatcher.wake()
-
-    async def _stop_fenced_hooks(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
-        """Kill the hooks of deliveries that other hosts have taken over; return how many processes
-        that were."""
-        permitted = dict(self._dispatcher.permitted)
-        own = await still_own()
-        lost = [permit for token, permit in permitted.items() if token not in own]
-        try:
-            return kill_marked({mark for permit in lost for mark in permit.marks})
-        finally:  # also when no process can be looked at now: others start these hooks
-            for permit in lost:
-                permit.revoke()
 
     def _open_hooks(self, opened: contextlib.AsyncExitStack) -> None:
         self._runners = Runners(self.children)

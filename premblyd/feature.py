@@ -23,8 +23,8 @@ none of those that it does not need:
                   an operator (record/troubles.py); PROMISES, KEYS, WARNINGS, REMINDERS, by `check`;
                   STATUS, by `status`; FAMILIES, by metrics; OF_EVENT, OF_QUEUED, OF_REPLAY, of one
                   event, of deliveries that were queued, and before (record/events.py); OF_DELIVERY,
-                  of one in `show`; AT_REST, IN_WORDS, of actions that begin nothing
-                  (record/standing.py)
+                  of one in `show`; AT_REST, of actions that begin nothing (record/standing.py),
+                  and IN_WORDS (features/reading)
     listing.py    LISTS, FILTERS, COLUMNS, INSTEAD: of lists; VETOES: what a replay leaves out
                   (record/listing.py). Apart from shown.py, which imports lists
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of

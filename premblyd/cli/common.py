@@ -4,7 +4,6 @@ command on the record needs nothing else from the configuration."""
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +19,11 @@ from premblyd.config.values import When, sqlite_path
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, is_plain
 from premblyd.ground.errors import ConfigError
-from premblyd.prembly.payload import MAX_TEXT_BYTES
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.engine import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-MAX_PRIVATE_BYTES = MAX_TEXT_BYTES  # a longer text in a body is no name of anything
-NO_NAME = "should be a text of up to 2 KiB, not empty and without a NUL."
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -69,36 +65,12 @@ class Typed(click.ParamType[T]):
         self.fail(f"{str(value)!r} is {self._words}", param, ctx)
 
 
-class Private(click.ParamType[str]):
-    """A name of a person or a verification, or words about them; `-`: the next line of standard
-    input, as everybody on a machine can read arguments. No message quotes it."""
-
-    name = "TEXT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if text == "-":
-            line = sys.stdin.buffer.readline(MAX_PRIVATE_BYTES + 2) if sys.stdin else b""
-            text = line.decode(errors="replace").strip()
-        is_short = len(text.strip()) > 0 and len(text.encode()) <= MAX_PRIVATE_BYTES
-        if not is_short or "\0" in text or "\ufffd" in text:
-            self.fail(NO_NAME, param, ctx)
-        return text
-
-
 def row_id(text: str) -> int | None:
     """Return the number of a row, such as a delivery's; None for a text that can be none."""
     is_number = re.fullmatch(r"\d{1,19}", text, re.ASCII)
     return int(text) if is_number and 1 <= int(text) <= MAX_ROW_ID else None
 
 
-PRIVATE = Private()
-user_ref_option = click.option(
-    "--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref."
-)
-reference_option = click.option(
-    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
-)
 _WHEN_WORDS = "neither a time such as 2026-01-31 nor an age such as 12h or 30d (at most 366d)"
 WHEN = Typed("TIME", When.read, _WHEN_WORDS)
 ROW_ID = Typed("ID", row_id, "not a number such as 17")

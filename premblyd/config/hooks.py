@@ -31,7 +31,6 @@ from premblyd.config.values import (
     Select,
     keys_of,
 )
-from premblyd.ground.expressions import Expression
 from premblyd.ground.words import listed
 from premblyd.prembly.payload import WHEN_NAMES
 
@@ -78,11 +77,6 @@ class Hook(Model):
     def program(self) -> str | None:
         """The program that the hook starts; None if it starts none, or if that can't be seen."""
         return None
-
-    @property
-    def expressions(self) -> list[Expression]:
-        """The expressions that are evaluated for a webhook before the hook runs."""
-        return []
 
     @property
     def gets_body(self) -> bool:
@@ -167,10 +161,6 @@ class HttpHook(Hook):
     timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
     ca_file: Path | None = None
     proxy: ProxyValue | None = None  # http_proxy is not obeyed
-
-    @property
-    def expressions(self) -> list[Expression]:
-        return [self.send.select] if isinstance(self.send, Selection) else []
 
     @property
     def gets_body(self) -> bool:

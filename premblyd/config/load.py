@@ -23,7 +23,7 @@ from premblyd.config.secrets import (
 )
 from premblyd.config.values import Model, keys_of
 from premblyd.feature import added
-from premblyd.ground.errors import ConfigError, PremblydError, Problem
+from premblyd.ground.errors import ConfigError, Problem
 from premblyd.ground.words import listed
 
 _UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
@@ -136,13 +136,6 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
             lacks_rights=lacks_rights,
         )
     return config
-
-
-def lacking(path: Path, key: str, error: PremblydError) -> ConfigError:
-    """Return that this machine lacks what a key of the file at `path` asks for, which can be
-    read."""
-    mark = yamltext.load(read_bounded(path).decode()).mark((key,), key=True)
-    return _unusable(path, str(error), mark)
 
 
 def _in_words(details: Iterable[Any], data: Any) -> Iterator[Mistake]:

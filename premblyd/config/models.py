@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from premblyd.config.hooks import WithHook
-from premblyd.config.secrets import KeyValue, Secret, secret_places, secrets_in
+from premblyd.config.secrets import KeyValue, secret_places
 from premblyd.config.values import (
     AnswerWithinMs,
     BodyPath,
@@ -37,11 +37,9 @@ from premblyd.config.values import (
 )
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.ground.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 
-T = TypeVar("T")
 HEALTH_PATH = "/healthz"
 
 
@@ -187,19 +185,3 @@ class Config(Model):
     def plain_actions(self) -> list[str]:
         """The actions with `output: plain`: everybody with access sees their output."""
         return [action.name for action in self.actions if action.output == "plain"]
-
-    @cached_property
-    def secrets(self) -> dict[str, Secret]:
-        """Every secret by its place, in words such as `endpoint prembly, key live`."""
-        return dict(secrets_in(self))
-
-
-def named(what: str, name: str | None, choices: Mapping[str, T]) -> T:
-    """Return what of a configuration is called `name`; the first for None. Raise PremblydError for
-    a name that it does not have."""
-    if name is None:
-        return next(iter(choices.values()))
-    if name not in choices:
-        has = ", ".join(choices) or "none"
-        raise PremblydError(f"There is no {what} {name}; the configuration has {has}.")
-    return choices[name]

@@ -5,12 +5,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, PlainValidator, ValidationInfo
+from pydantic import PlainValidator, ValidationInfo
 
 from premblyd.ground.errors import PremblydError
 
@@ -47,9 +47,6 @@ def _bounded(content: bytes, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise UnusableFileError(f"has more than {max_bytes >> 10:,} KiB")
     return content
-
-
-_LISTS = ("keys", "headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,40 +107,6 @@ def read_secret(value: Any, places: SecretPlaces) -> Secret:
             return Secret(source, _usable(places.environ[name]))
         case _:
             raise ValueError("should be text, {file: NAME} or {env: NAME}")
-
-
-def read_if_allowed(value: Any, places: SecretPlaces) -> Secret:
-    """Read a secret also where secrets are not looked up, if this user may: else it stays unread
-    there."""
-    try:
-        return read_secret(value, replace(places, look_up=True))
-    except ValueError:
-        if places.look_up:
-            raise
-        return read_secret(value, places)
-
-
-def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
-    """Yield every secret within a configuration, with its place in words such as
-    `endpoint prembly, key live` or `action crm, url`."""
-    match value:
-        case Secret():
-            section, name, *rest = (step for step in path if step != "hook")
-            words = (step.removesuffix("s") if step in _LISTS else step for step in rest)
-            place = f"{section.removesuffix('_value').removesuffix('s')} {name}"
-            yield ", ".join(filter(None, (place, " ".join(words)))), value
-        case BaseModel():
-            for field_name in type(value).model_fields:
-                yield from secrets_in(getattr(value, field_name), *path, field_name)
-        case dict():
-            for name, item in value.items():
-                yield from secrets_in(item, *path, name)
-        case tuple():
-            for item in value:
-                if isinstance(item, BaseModel):
-                    yield from secrets_in(item, *path, getattr(item, "name", ""))
-                elif isinstance(item, Secret):
-                    yield from secrets_in(item, *path, item.source)
 
 
 def secret_places(info: ValidationInfo) -> SecretPlaces:

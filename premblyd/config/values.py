@@ -44,8 +44,6 @@ _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000
 _SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MAX_DURATION_MS = 366 * 86_400_000
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# What stands for a key that has not been put in yet.
-PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
 DISK_PERCENT = 90  # of the database's disk: if more is used, it is a trouble
 
 
@@ -157,7 +155,7 @@ def sqlite_path(text: Any, folder: Path) -> Path:
     return folder / unquote(url.path[1:])
 
 
-def _shaped(pattern: str, words: str) -> AfterValidator:
+def shaped(pattern: str, words: str) -> AfterValidator:
     """Take text of this whole pattern only; `words` tell a person what that is."""
     compiled = re.compile(pattern, re.DOTALL)
     return refused_if(lambda text: not compiled.fullmatch(text), words)
@@ -198,20 +196,18 @@ ListenValue = Annotated[Listen, PlainValidator(listen)]
 Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, selecting))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
 
-_NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
+_NOT_EMPTY = shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
 _NAME_WORDS = "should be a name of A-Z a-z 0-9 . _ - (at most 64, a letter or digit first)"
 _HEADER_WORDS = "should be a header's name: letters, digits and -"
 _START_WORDS = "should begin with / and be the URL's path alone, such as /webhooks/prembly"
 _PATH_WORDS = "should be plain ASCII without spaces, ? and #, percent-encoded where it has others"
-Name = Annotated[str, _shaped(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", _NAME_WORDS)]
+Name = Annotated[str, shaped(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", _NAME_WORDS)]
 EnvName = Annotated[
     str,
-    _shaped(
-        r"[A-Za-z_][A-Za-z0-9_]*", "should be a variable's name: A-Z a-z 0-9 _, no digit first"
-    ),
+    shaped(r"[A-Za-z_][A-Za-z0-9_]*", "should be a variable's name: A-Z a-z 0-9 _, no digit first"),
     refused_if(lambda name: name.startswith("PREMBLY_"), "names with PREMBLY_ are premblyd's"),
 ]
-HeaderName = Annotated[str, _shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORDS)]
+HeaderName = Annotated[str, shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORDS)]
 # Of an action's: else it could claim that Prembly confirmed. (To many programs _ is the same as -.)
 OwnHeaderName = Annotated[
     HeaderName,
@@ -221,20 +217,11 @@ OwnHeaderName = Annotated[
     ),
 ]
 UrlPath = Annotated[
-    str, _shaped("/.*", _START_WORDS), _shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
+    str, shaped("/.*", _START_WORDS), shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
 ]
 _TYPE_WORDS = "should be a type such as sdk.session, or a pattern such as transaction.* or *"
-_BASE_WORDS = "should be a URL such as https://api.prembly.com, without a / at its end, ? and #"
-_QUESTION_WORDS = "should be a path that begins with / and has {id} once, such as /status/{id}/"
 TYPE_PATTERN = r"[a-z0-9_.*?-]{1,64}"
-TypePattern = Annotated[str, _shaped(TYPE_PATTERN, _TYPE_WORDS)]
-BaseUrl = Annotated[str, _shaped(r"https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?", _BASE_WORDS)]
-QuestionPath = Annotated[
-    str, _shaped(r"/[\x21-\x22\x24-\x7a\x7e]*\{id\}[\x21-\x22\x24-\x7a\x7e]*", _QUESTION_WORDS)
-]
-_PARAMETER_WORDS = "should be the name of a parameter in a URL: letters, digits, _ . - [ ]"
-ParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{1,64}", _PARAMETER_WORDS)]
-OptionalParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{0,64}", _PARAMETER_WORDS)]
+TypePattern = Annotated[str, shaped(TYPE_PATTERN, _TYPE_WORDS)]
 NonEmpty = Annotated[str, _NOT_EMPTY]
 _CODE_WORDS = "a response code with white space around it never matches"  # a body's is stripped
 Code = Annotated[str, _NOT_EMPTY, refused_if(lambda code: code != code.strip(), _CODE_WORDS)]

@@ -3,9 +3,9 @@ Inside they are Unix milliseconds."""
 
 import functools
 import time
-from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -76,12 +76,32 @@ def boot_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTime:
+    """A time by two clocks: that of the day, which people set, and that of the machine, which
+    begins at 0 with each of its starts and which nobody sets."""
+
+    at_ms: int
+    machine_start: str | None  # which start of the machine; None: not known
+    uptime_ms: int
+
+
+def elapsed_ms(last: MachineTime, now: MachineTime) -> int | None:
+    """Return how long it is from one to the other by the machine's clock; None: it has started
+    since, or that is not known."""
+    if last.machine_start is None or last.machine_start != now.machine_start:
+        return None
+    return now.uptime_ms - last.uptime_ms
+
+
 class Clock:
     """The time of day, which advances steadily even when somebody sets the machine's clock.
 
     This clock follows the machine's only when `jumped_ms` is called. The caller moves due times by
     as much, so that no wait becomes longer or shorter.
     """
+
+    is_own = True  # of this machine, where somebody may set it
 
     def __init__(self) -> None:
         # How far it is from a clock that nobody sets. This changes when the machine's was set.
@@ -102,37 +122,3 @@ class Clock:
 
     def _steady_ns(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
-
-
-class _Sample(NamedTuple):
-    took_ms: float  # to read it: the shorter, the closer
-    offset_ms: int
-
-
-class SharedClock(Clock):
-    """The database's clock, which all hosts use: it is read now and then, and advances steadily
-    between. Nobody sets it by setting this machine's."""
-
-    SAMPLES = 8  # the one counts that was read fastest
-    STEP_MS = 1_000  # further off: the clock itself was set, or another server has taken over
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._samples: deque[_Sample] = deque(maxlen=self.SAMPLES)
-
-    def follow(self, read_ms: int, asked_at_s: float, answered_at_s: float) -> None:
-        """Take in that the database's clock said `read_ms` between two times of the monotonic
-        clock."""
-        between_ms = (asked_at_s + answered_at_s) * 500
-        sample = _Sample((answered_at_s - asked_at_s) * 1000, round(read_ms - between_ms))
-        if self._samples and abs(sample.offset_ms - self.offset_ms) > self.STEP_MS:
-            self._samples.clear()
-        self._samples.append(sample)
-        self.offset_ms = min(self._samples).offset_ms
-
-    def jumped_ms(self) -> int:
-        """Return 0: what waits is due by this clock, whatever is done to it."""
-        return 0
-
-    def _steady_ns(self) -> int:
-        return time.monotonic_ns()  # as the database is asked

@@ -1,4 +1,4 @@
-"""Numbers, sizes, durations, and foreign texts, made readable for people; and tables as CSV that a
+"""Numbers, sizes, and foreign texts, made readable for people; and tables as CSV that a
 spreadsheet shows, but never runs as formulas."""
 
 import codecs
@@ -7,8 +7,6 @@ import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 
 def number(count: Any) -> str:
@@ -27,13 +25,6 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def percent(rate: float | None) -> str:
-    """Return a share without making 99.96 % whole: one failure is not none."""
-    if rate is None:
-        return "–"
-    return f"{rate * 100:.0f} %" if rate in (0, 1) else f"{min(rate * 100, 99.9):.1f} %"
-
-
 def size(count: Any) -> str:
     """Return a number of bytes: 312 B, 4.2 KiB, 1.5 MiB."""
     if count is None:
@@ -42,22 +33,6 @@ def size(count: Any) -> str:
         return f"{count} B"
     unit = min((count.bit_length() - 1) // 10, 4)
     return f"{count / (1 << 10 * unit):.1f} {('', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
-
-
-def duration(ms: Any) -> str:
-    """Return how long something took: 12 ms, 3.4 s, 2 h 5 min; a dash for nothing."""
-    if ms is None:
-        return "–"
-    if ms < 1000:
-        return f"{max(ms, 0):.0f} ms"
-    if ms < 60_000:
-        return f"{ms / 1000:.1f} s".replace(".0 ", " ")
-    parts = []
-    for unit, length in _UNITS:
-        if ms >= length:
-            parts.append(f"{int(ms // length)} {unit}")
-            ms %= length
-    return " ".join(parts[:2])
 
 
 def visible(value: Any) -> str:

@@ -5,7 +5,6 @@ The guide gives some marks without the rest of the body, so each is looked for a
 the marks of two types is of the more specific one, which stands first below.
 """
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
@@ -48,21 +47,18 @@ MEANINGS = {
 # The types that say something about a person's verification. Only these have an outcome: a workflow
 # run, a transaction or an alert never verifies anybody, whatever else stands in its body.
 ABOUT_VERIFICATION = (SESSION, "verification.*", STATUS, UNKNOWN)
-_OTHER_FAMILIES = ("workflow", "transaction", "watchlist", "credit", "statement")
-# Prembly may send further names of these, so a type that begins like this may exist.
-OPEN_FAMILIES = tuple(f"{name}." for name in (*_OTHER_FAMILIES, "verification"))
+OTHER_FAMILIES = ("workflow", "transaction", "watchlist", "credit", "statement")
 
-# A pattern for each family: verification.*, transaction.*, …
-FAMILIES = tuple(sorted({f"{type_.partition('.')[0]}.*" for type_ in MEANINGS if "." in type_}))
 # Places that are looked at each by itself.
 _SINGLE = Places(
     *"event data.event source data.source completed_at".split(),
     *"data.verification_id data.channel_code".split(),
 )
-_FAMILY = re.compile(rf"({'|'.join(_OTHER_FAMILIES)})([._]|\Z)")
+_FAMILY = re.compile(rf"({'|'.join(OTHER_FAMILIES)})([._]|\Z)")
 _VERIFICATION = re.compile(r"verification([._]|\Z)")
 _FAILURE = re.compile(r"[._](failed|error)\Z")
-_NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,4}")
+# The name of a type.
+NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,4}")
 _CODE = re.compile(r"\s*[0-9]{1,3}\s*")
 _TRUE = (True, 1, "1", "true", "yes")
 # An analysis has its engine's version (api-reference, verify_bank_statement_analysis).
@@ -145,36 +141,6 @@ def is_about_verification(type_: str) -> bool:
     return matches(ABOUT_VERIFICATION, type_)
 
 
-def can_be(name: str) -> bool:
-    """Return whether an event can have this type: one of Prembly's documented ones, or another name
-    that Prembly may send."""
-    if name in MEANINGS:
-        return True
-    is_own = name.partition(".")[0] in ("sdk", "prembly")
-    return "." in name and not is_own and _NAME.fullmatch(name) is not None
-
-
-def meant_by(name: str) -> str | None:
-    """Return the documented type that somebody may have meant by `name`, which is none; None if
-    there is no such."""
-    if name in MEANINGS:
-        return None
-    word = name.strip().lower().replace("-", "_")
-    least = 0.9 if can_be(name) else 0.6  # a name like another one may be Prembly's own
-    close = difflib.get_close_matches(word, MEANINGS, n=1, cutoff=least)
-    return close[0] if close else None
-
-
-def pattern_meant_by(pattern: str) -> str | None:
-    """Return the documented type, or family of types, that somebody may have meant by a pattern
-    which fits none; None if there is no such."""
-    if set(pattern) & {"*", "?"}:
-        close = difflib.get_close_matches(pattern, FAMILIES, n=1)
-        return close[0] if close else None
-    is_family = f"{pattern}." in OPEN_FAMILIES and pattern not in MEANINGS
-    return f"{pattern}.*" if is_family else meant_by(pattern)
-
-
 def matches(patterns: Sequence[str], type_: str) -> bool:
     """Return whether a type fits one of these patterns: * is any text, ? any character."""
     return any(_compiled(pattern).match(type_) for pattern in patterns)
@@ -191,7 +157,7 @@ def _name(value: Any) -> str | None:
     if not isinstance(value, str) or len(value) > 64:
         return None
     name = value.strip().lower()
-    is_name = _NAME.fullmatch(name) and sum(map(str.isdigit, name)) < 4
+    is_name = NAME.fullmatch(name) and sum(map(str.isdigit, name)) < 4
     return name if is_name else None
 
 

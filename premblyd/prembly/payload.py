@@ -1,5 +1,5 @@
-"""A webhook, and what its body says: the verdict fields, for every shape Prembly has sent; and
-whether that is Prembly's last word. Begin with `Webhook` and `read`.
+"""A webhook, and what its body says: the verdict fields, for every shape Prembly has sent. Begin
+with `Webhook` and `read`.
 
 Sources: docs.prembly.com (webhooks; response codes and verification status) and what public
 consumers of both Prembly and Identitypass read. No field is ever required.
@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -20,46 +20,6 @@ from premblyd.ground.expressions import Budget, EvaluationError, Expression
 from premblyd.ground.privacy import SECRET_VERDICT_FIELDS
 from premblyd.prembly import bodies, events, facts
 from premblyd.prembly.bodies import FIELDS, ByPath, FieldName, Places
-
-
-class Standing(StrEnum):
-    """What an event says about the end of its verification. RESULT settles it, and CODE does when
-    Prembly says no more.
-
-    What settles a verification is listed. All else is open, whatever it says: else anybody who
-    knows the public key could hide a lost event by sending one that says nothing.
-    """
-
-    RESULT = "result"  # VERIFIED or NOT-VERIFIED
-    CODE = "code"  # 01 or 07, and no word
-    DOUBTED = "doubted"  # a VERIFIED that does not fit the rest
-    LATER = "later"  # PENDING or 02: Prembly tries again
-    WALLET = "wallet"  # 03: the account lacks money, and who knows until when
-    OPEN = "open"  # nothing, an acknowledgement, 00 alone, a word or a code that nobody knows
-    ELSEWHERE = "elsewhere"  # it is about no verification
-
-
-SETTLING = (Standing.RESULT, Standing.CODE)
-# Prembly is asked once for what is known already.
-ASKED_ONCE = (Standing.CODE, Standing.DOUBTED)
-# What was sent before the result: whatever ran for it, did not run for the result.
-BEFORE_RESULT = (Standing.LATER, Standing.WALLET)
-
-
-class Rank(IntEnum):
-    """How much Prembly is asked about an event. What is asked about less keeps no true event that
-    comes meanwhile from being awaited beside it."""
-
-    LATE = 0
-    ONCE = 1
-    OPEN = 2
-
-    @classmethod
-    def of(cls, standing: str) -> "Rank":
-        if standing == Standing.WALLET:
-            return cls.LATE
-        return cls.ONCE if standing in ASKED_ONCE else cls.OPEN
-
 
 # A longer text is no identifier or status; the body still holds it. (PostgreSQL refuses a row with
 # more than 2,704 bytes in an index.)
@@ -73,10 +33,7 @@ CODES = {
     "03": "wallet is empty",
     "07": "BVN blocked",
 }
-DATA_CODE = "00"  # data is returned, which is not yet a yes
-LATER_CODE = "02"  # Prembly can't complete it at this time
 WALLET_CODE = "03"
-OPEN_CODES = (LATER_CODE, WALLET_CODE)  # Prembly tries again when it can; all others are final
 
 
 class Outcome(StrEnum):
@@ -86,10 +43,6 @@ class Outcome(StrEnum):
     NOT_VERIFIED = "not_verified"  # performed, and not valid
     PENDING = "pending"  # Prembly failed internally and will try again
     UNKNOWN = "unknown"  # nothing in the body says
-
-
-FINAL_OUTCOMES = (Outcome.VERIFIED, Outcome.NOT_VERIFIED)
-FINAL_CODES = ("01", "07")  # of these Prembly sends no status word
 
 
 class Kind(StrEnum):
@@ -121,52 +74,7 @@ class Verdict:
     # Why a VERIFIED is none: words of facts.Doubt, with commas between.
     doubt: str = ""
 
-    @property
-    def own_reference(self) -> str | None:
-        """The reference; None if it is none of its own, but is made of the session's id."""
-        if self.session_id and self.reference == session_reference(self.session_id):
-            return None
-        return self.reference
 
-    @property
-    def is_left_open(self) -> bool:
-        """Whether this says that Prembly will know later: PENDING, which Prembly tries again, or
-        without a result 02 or 03. (What is doubted counts as settled.)"""
-        if self.doubt:
-            return False
-        if self.outcome is Outcome.UNKNOWN:
-            return self.response_code in OPEN_CODES
-        return self.outcome is Outcome.PENDING
-
-    @property
-    def standing(self) -> Standing:
-        """What this says of how the verification ended: `features/asking/stored.py` asks the same
-        of stored events, and a test holds that they agree."""
-        if not events.is_about_verification(self.type):
-            return Standing.ELSEWHERE
-        if self.doubt:
-            return Standing.DOUBTED
-        if self.outcome in FINAL_OUTCOMES:
-            return Standing.RESULT
-        if self.outcome is Outcome.PENDING or self.response_code == LATER_CODE:
-            return Standing.LATER
-        if self.response_code == WALLET_CODE:
-            return Standing.WALLET
-        if self.response_code in FINAL_CODES and self.verification_status is None:
-            return Standing.CODE
-        return Standing.OPEN
-
-    @property
-    def is_final(self) -> bool:
-        """Whether an answer that says this is Prembly's last word on the verification."""
-        return self.standing in SETTLING
-
-
-# What an answer of Prembly can state of a verification. All else is as the event has it.
-FACTS = tuple(
-    "response_code status detail verification_status outcome user_ref face_match face_confidence"
-    " risk_level risk_score".split()
-)
 CONTEXT_FIELDS = tuple(
     field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
 )

@@ -9,9 +9,8 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from premblyd.ground.errors import PremblydError
-from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
+from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook, plain_id
 from premblyd.queue.digests import KEY_DIGITS, Digests
-from premblyd.queue.names import reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Delivery, Event
@@ -76,6 +75,12 @@ def event_key(digests: Digests, webhook: Webhook, by: By = "body") -> str:
         token = webhook.token or ""
         return digests.key(b"event key", webhook.endpoint, token, end=webhook.body_sha256)
     return secrets.token_hex(KEY_DIGITS // 2)
+
+
+def reference_key(reference: str | None) -> str | None:
+    """Return what a row with this reference has as its key."""
+    plain = plain_id(reference) if reference else None
+    return None if plain == reference else plain
 
 
 def new_event(digests: Digests, webhook: Webhook, by: By = "body") -> NewEvent:

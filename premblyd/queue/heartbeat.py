@@ -1,14 +1,9 @@
-"""When the daemon last could store webhooks, its downtimes, and the time that periods of retention
-count back from.
+"""When the daemon last could store webhooks, and its downtimes.
 
 The daemon writes each minute that it lives: its heartbeat. Where none came for more than an hour,
 webhooks may have been lost, as Prembly sends most events once: that time is kept as a downtime.
 
-With it the one of several hosts that does so for all has the trusted time go on: by a wrong clock
-alone nothing is deleted. A number in the database, `trusted_ms`, follows the wall clock and never
-goes back. It advances at most twice as fast as time passes, by a clock that nobody sets. So a clock
-that is set forward by a year makes at most one extra day expire each day, and after a month without
-a daemon `trusted_ms` needs a month to catch up.
+With it features do what is to be done as time passes (`Hooks.beat`).
 """
 
 import functools
@@ -22,9 +17,10 @@ from pathlib import Path
 from premblyd.ground import loops, times
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import DAY_MS, JUMP_MS, Clock, SharedClock
+from premblyd.ground.times import JUMP_MS, Clock, MachineTime, elapsed_ms
+from premblyd.queue import hooks
 from premblyd.queue.queue import shift
-from premblyd.store.engine import Statement, Transaction, insert, param, update
+from premblyd.store.engine import Statement, Transaction, insert, update
 from premblyd.store.tables import Downtime, Record
 from premblyd.store.writer import Step, Writer
 
@@ -34,66 +30,6 @@ AGAIN_S = 5.0  # after the database could not commit
 # The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
 MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_START_VARIABLE = "PREMBLYD_MACHINE_START"
-APART_MS = 2 * DAY_MS  # of clock and trusted time: somebody must say which of them is right
-BEHIND_MS = 5 * 60_000  # of a clock that does not lag, but is wrong
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineTime:
-    """A time by two clocks: that of the day, which people set, and that of the machine, which
-    begins at 0 with each of its starts and which nobody sets."""
-
-    at_ms: int
-    machine_start: str | None  # which start of the machine; None: not known
-    uptime_ms: int
-
-
-def elapsed_ms(last: MachineTime, now: MachineTime) -> int | None:
-    """Return how long it is from one to the other by the machine's clock; None: it has started
-    since, or that is not known."""
-    if last.machine_start is None or last.machine_start != now.machine_start:
-        return None
-    return now.uptime_ms - last.uptime_ms
-
-
-def advanced(last: MachineTime, now: MachineTime) -> MachineTime:
-    """Return the trusted time now. `last`: what it was, and when that was written."""
-    most_ms = last.at_ms + 2 * max(0, elapsed_ms(last, now) or 0)
-    return MachineTime(
-        at_ms=max(last.at_ms, min(now.at_ms, most_ms)),
-        machine_start=now.machine_start,
-        uptime_ms=now.uptime_ms,
-    )
-
-
-def is_apart(trusted_ms: int, wall_ms: int) -> bool:
-    """Return whether somebody must say which of the two is right."""
-    return abs(wall_ms - trusted_ms) > APART_MS
-
-
-def read_trusted(transaction: Transaction, wall_ms: int) -> int:
-    """Return the trusted time. Where no daemon has worked yet, that is the clock's."""
-    return transaction.number(_READ_TRUSTED) or wall_ms
-
-
-def counted_ms(transaction: Transaction, wall_ms: int) -> int:
-    """Return the time that periods count back from."""
-    return min(wall_ms, read_trusted(transaction, wall_ms))
-
-
-def write_trusted(transaction: Transaction, trusted: MachineTime) -> None:
-    """Have this be the trusted time."""
-    transaction.change(
-        _WRITE_TRUSTED,
-        trusted_ms=trusted.at_ms,
-        trusted_start=trusted.machine_start,
-        trusted_uptime_ms=trusted.uptime_ms,
-    )
-
-
-def is_behind(trusted_ms: int, received_at_ms: int) -> bool:
-    """Return whether the clock was behind when something came."""
-    return received_at_ms < trusted_ms - BEHIND_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +60,13 @@ def beat(
     transaction: Transaction, *, now: MachineTime, is_leader: bool = True, is_first: bool = False
 ) -> Gap | None:
     """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and that
-    is kept too. `is_leader`: the trusted time goes on. `is_first`: of a daemon, by this machine's
-    own clock. If that was set back since the last beat, due times are moved back by as much."""
+    is kept too. `is_leader`: this host does what one does for all. `is_first`: of a daemon, by this
+    machine's own clock. If that was set back since the last beat, due times are moved back by as
+    much."""
     row = transaction.row(_LAST)
     if row is None:  # another host keeps the same at this moment
         return None
-    at_ms, machine_start, uptime_ms, trusted_ms, *written = row
+    at_ms, machine_start, uptime_ms = row
     gap = None
     if at_ms is not None:
         last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms)
@@ -142,39 +79,18 @@ def beat(
     transaction.change(
         _KEEP, alive_at_ms=now.at_ms, machine_start=now.machine_start, uptime_ms=now.uptime_ms
     )
-    if is_leader and trusted_ms is None:
-        write_trusted(transaction, now)
-    elif is_leader:
-        before = MachineTime(at_ms=trusted_ms, machine_start=written[0], uptime_ms=written[1])
-        write_trusted(transaction, advanced(before, now))
+    for each in hooks.of(transaction).beat if is_leader else ():
+        each(transaction, now)
     return gap
-
-
-def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms: int) -> int:
-    """Keep that nothing is missing of what Prembly knows of this time. Return how many downtimes
-    that mends."""
-    return transaction.change(_MEND, since_ms=since_ms, until_ms=until_ms, reconciled_at_ms=now_ms)
 
 
 _IS_FIRST = Record.id == 1
 _LAST = Statement(
-    Record.select(
-        *(Record.alive_at_ms, Record.machine_start, Record.uptime_ms),
-        *(Record.trusted_ms, Record.trusted_start, Record.trusted_uptime_ms),
-    ).where(_IS_FIRST),
+    Record.select(Record.alive_at_ms, Record.machine_start, Record.uptime_ms).where(_IS_FIRST),
     locks=True,
 )
 _KEEP = update(Record, "alive_at_ms", "machine_start", "uptime_ms", where=_IS_FIRST)
-_READ_TRUSTED = Statement(Record.select(Record.trusted_ms).where(_IS_FIRST))
-_WRITE_TRUSTED = update(Record, "trusted_ms", "trusted_start", "trusted_uptime_ms", where=_IS_FIRST)
 _INSERT = insert(Downtime, "from_ms", "until_ms")
-_MEND = update(
-    Downtime,
-    "reconciled_at_ms",
-    where=Downtime.reconciled_at_ms.is_null()
-    & (Downtime.from_ms >= param("since_ms"))
-    & (Downtime.until_ms <= param("until_ms")),
-)
 
 
 class Heartbeat:
@@ -195,7 +111,7 @@ class Heartbeat:
         self._every_s = every_s
         # Not known: then time passes for as long as this process lives.
         self._machine_start = machine_start() or uuid.uuid4().hex
-        self._is_first = not isinstance(clock, SharedClock)
+        self._is_first = clock.is_own
         self._has_ended = False
         # What to do after a downtime that began then.
         self.remedy: Callable[[str], str] = lambda _: "look at Prembly what came meanwhile"

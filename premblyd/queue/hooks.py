@@ -33,6 +33,7 @@ from peewee import SQL, Node
 
 from premblyd.config.models import Action, Config
 from premblyd.feature import added
+from premblyd.ground.times import MachineTime
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.arrivals import Arriving
 from premblyd.queue.digests import Digests
@@ -124,6 +125,8 @@ class Hooks:
     )
     # Behind deliveries that somebody has queued again, or made due now.
     anew: Callable[[Transaction, Sequence[int]], object] | None = None
+    # With each heartbeat, on the one of several hosts that does what is done once.
+    beat: Callable[[Transaction, MachineTime], None] | None = None
 
 
 class Bound:

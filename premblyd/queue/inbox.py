@@ -4,7 +4,6 @@ import asyncio
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from peewee import SQL
@@ -22,7 +21,7 @@ from premblyd.queue.arrivals import (
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Arrival, Bound, New
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, insert, param
+from premblyd.store.engine import Row, Statement, Transaction, insert, param
 from premblyd.store.states import State
 from premblyd.store.tables import Delivery, Event, Record
 from premblyd.store.writer import Deferred, Operation, Step, Writer
@@ -103,22 +102,14 @@ def add_event(
     transaction: Transaction,
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
-    skipped: Mapping[NewDelivery, int] = MappingProxyType({}),
     names: Collection[str] = (),
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
-    `lock_names`. `skipped`: further deliveries, each with the one that runs in its place, or has;
-    nothing of an erased one. `names`: further ones of its verification."""
+    `lock_names`. `names`: further ones of its verification."""
     addition = _addition(Digests.of(transaction), webhook, deliveries)
-    event = addition.event._replace(names=names)
-    [added] = _add(transaction, [addition._replace(event=event)])
-    if not added.is_erased:
-        its, now_ms = added.event_id, webhook.received_at_ms
-        rows = [
-            (its, each.action, State.SKIPPED, each.attempts, now_ms, now_ms, other_id)
-            for each, other_id in skipped.items()
-        ]
-        transaction.write_many(_INSERT_SKIPPED, rows)
+    event, bound = addition.event._replace(names=names), hooks.of(transaction)
+    known = arrivals.find(transaction, bound.arriving, [event])
+    [added] = _add_known(bound, transaction, [addition._replace(event=event)], known)
     return added
 
 
@@ -163,12 +154,6 @@ def _lock_names(
     return [name for locks in bound.locks_to_store for name in locks(digests, reference)]
 
 
-def key_of(transaction: Transaction, event_id: int) -> str:
-    """Return the key of an event; empty if there is none."""
-    row = transaction.row(_KEY_OF, id=event_id)
-    return str(row[0]) if row else ""
-
-
 class _Addition(NamedTuple):
     event: NewEvent
     webhook: Webhook
@@ -189,7 +174,8 @@ def _adding(bound: Bound) -> Operation[_Addition, Added]:
 def _arrive(
     bound: Bound, transaction: Transaction, additions: list[_Addition]
 ) -> list[Added] | list[Deferred[Added]]:
-    """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
+    """Add as `_add_known` does; where the server is far, ask for no id of an event before the
+    commit."""
     known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
     if (
         not transaction.is_far
@@ -216,16 +202,10 @@ def _arrive(
     return [Deferred(functools.partial(added, key)) for key, *_ in arrived]
 
 
-def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
-    """Store new events with their deliveries, and count the others as duplicates."""
-    bound = hooks.of(transaction)
-    known = arrivals.find(transaction, bound.arriving, [addition.event for addition in additions])
-    return _add_known(bound, transaction, additions, known)
-
-
 def _add_known(
     bound: Bound, transaction: Transaction, additions: list[_Addition], known: Known
 ) -> list[Added]:
+    """Store new events with their deliveries, and count the others as duplicates."""
     arrivals.store(transaction, known)
     arrived = _told_apart(known, additions)
     rows: list[Row] = []
@@ -331,13 +311,7 @@ def _addition(
     return _Addition(arrivals.new_event(digests, webhook, by), webhook, deliveries)
 
 
-_KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
 _REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))
-_INSERT_SKIPPED = BulkInsert(
-    Delivery,
-    *("event_id", "action", "state", "attempts_left", "created_at_ms", "finished_at_ms"),
-    "ran_instead_id",
-)
 _COUNT_DUPLICATE = Statement(
     Event.update(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")

@@ -26,18 +26,6 @@ class ConnectionFault(enum.StrEnum):
     TOO_SLOW = "too slow"
 
 
-# All of them: why a request is refused.
-REASONS = (
-    "wrong signature",
-    "missing signature",
-    "malformed signature",
-    "missing token",
-    "address not allowed",
-    "body too large",
-    *(noise.value for noise in ConnectionFault),
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRejection:
     """A refused request, as evidence. `reason` is one of premblyd's own words."""

@@ -7,7 +7,6 @@ somebody has of them: a number, a key, a reference or a user_ref.
 import functools
 import operator
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +47,8 @@ HANDLED = (*(state.value for state in UNDONE), DONE.value, NONE)
 _OF_DELIVERIES = Delivery.select().from_(By(Delivery, "delivery_event"))
 
 
-def worst_of(states: Collection[str]) -> str:
-    """Return the worst of these states of an event's deliveries."""
-    if not states:
-        return NONE
-    return next((state for state in UNDONE if state in states), DONE)
-
-
 def handled() -> Any:
-    """Return the same of a row of events, as a column."""
+    """Return how the worst of an event's deliveries stands, as a column."""
     rank = Case(Delivery.state, [(state, at) for at, state in enumerate(UNDONE)], len(UNDONE))
     worst = _OF_DELIVERIES.select(fn.MIN(rank)).where(Delivery.event == Event.id)
     return Case(worst, [*enumerate((*UNDONE, DONE))], NONE)

@@ -1,10 +1,8 @@
 """How things stand now: who works on the record and since when, and how many deliveries of each
-action wait, run, are overdue or dead. Counted by indexes, never from all of them.
+action are overdue or dead. Counted by indexes, never from all of them.
 
-Of which actions an operator lets nothing begin, features say in their shown.py (AT_REST; and
-IN_WORDS)."""
+Of which actions an operator lets nothing begin, features say in their shown.py (AT_REST)."""
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +11,7 @@ from peewee import SQL, fn
 from premblyd.feature import added
 from premblyd.record import queries
 from premblyd.store.engine import Database
-from premblyd.store.states import State
-from premblyd.store.tables import IS_HELD, Delivery, Host
+from premblyd.store.tables import Delivery, Host
 
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
 
@@ -46,75 +43,12 @@ def actions_at_work(database: Database) -> set[str]:
     return {name for (actions,) in working for name in actions.split("\n") if name}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How the deliveries of an action stand."""
-
-    action: str
-    waiting: int  # waits to run, for the first time or again
-    running: int
-    dead: int
-    overdue: int  # of the waiting: could run, and does not yet
-    oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
-    next_due_at_ms: int | None
-
-
-def actions(
-    database: Database, now_ms: int, names: Collection[str] = (), others: Iterable[str] = ()
-) -> list[Standing]:
-    """Return how the actions stand: those called `names` first, then `others` and all that have
-    open deliveries or are at rest, by name."""
-    queued, due = _queued(database), _due(database, now_ms)
-    held = _counts(database, IS_HELD)
-    running = _counts(database, Delivery.state == State.RUNNING)
-    dead, resting = dead_of(database), at_rest(database, now_ms)
-    found = []
-    for name in (*names, *sorted({*others, *queued, *held, *dead, *resting} - set(names))):
-        count, oldest_ms = queued.get(name, (0, None))
-        overdue = due.get(name, Overdue(count=0, since_ms=None))
-        found.append(
-            Standing(
-                action=name,
-                waiting=max(0, count - running.get(name, 0)) + held.get(name, 0),
-                running=running.get(name, 0),
-                dead=dead.get(name, 0),
-                overdue=0 if name in resting else overdue.count,
-                oldest_waiting_at_ms=oldest_ms,
-                next_due_at_ms=overdue.since_ms,
-            )
-        )
-    return found
-
-
 def at_rest(database: Database, now_ms: int) -> dict[str, Any]:
     """Return the actions of which an operator lets nothing begin now, each with what says so."""
     found: dict[str, Any] = {}
     for ask in added("shown", "AT_REST"):
         found |= ask(database, now_ms)
     return found
-
-
-def at_rest_in_words(database: Database, now_ms: int) -> dict[str, str]:
-    """Return the same in words for who may read the record, behind `NAME has been`."""
-    found: dict[str, str] = {}
-    for ask in added("shown", "IN_WORDS"):
-        found |= ask(database, now_ms)
-    return found
-
-
-def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
-    """Return by action how many deliveries are in the queue, waiting or running, and when the first
-    one was made: one walk over the queue's own index."""
-    query = (
-        Delivery.select(Delivery.action, fn.COUNT(SQL("*")), fn.MIN(Delivery.id))
-        .where(Delivery.due_at_ms.is_null(False))
-        .group_by(Delivery.action)
-    )
-    found = queries.tuples(database, query)
-    first_ids = [first_id for _, _, first_id in found]
-    first = Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids))
-    made_ms = dict(queries.tuples(database, first))
-    return {str(action): (count, made_ms.get(first_id)) for action, count, first_id in found}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +62,10 @@ class Overdue:
 
 def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
     """Return what was due before `before_ms` by action; an action without any is left out."""
-    return {action: due for action, due in _due(database, before_ms).items() if due.count}
+    return {action: late for action, late in due(database, before_ms).items() if late.count}
 
 
-def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
+def due(database: Database, before_ms: int) -> dict[str, Overdue]:
     """Return it of every action in the queue: its index has them side by side, so what is not due
     costs nothing."""
     return {
@@ -142,10 +76,10 @@ def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
 
 def dead_of(database: Database) -> dict[str, int]:
     """Return how many deliveries are dead, by action: by the index of the dead."""
-    return _counts(database, Delivery.state == SQL("'dead'"))  # as text, as the index has it
+    return counts(database, Delivery.state == SQL("'dead'"))  # as text, as the index has it
 
 
-def _counts(database: Database, condition: Any) -> dict[str, int]:
+def counts(database: Database, condition: Any) -> dict[str, int]:
     query = (
         Delivery.select(Delivery.action, fn.COUNT(SQL("*")))
         .where(condition)

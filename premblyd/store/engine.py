@@ -335,12 +335,6 @@ class Database(peewee.Database, ABC):
         fails."""
 
     @abstractmethod
-    def vacuum(self, limit_s: float | None = None) -> bool:
-        """Write anew what the tables hold, without what was deleted. Return whether the log too has
-        nothing of before. On SQLite nobody else writes meanwhile; with `limit_s` it gives up after
-        about so long. Raise StoreUnavailableError when nothing was done."""
-
-    @abstractmethod
     def interrupter(self) -> Callable[[], None]:
         """Return what stops, from another thread, what is read by the connection."""
 

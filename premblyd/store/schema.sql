@@ -129,18 +129,6 @@ CREATE INDEX operator_action_delivery ON operator_action (delivery_id) WHERE del
 
 CREATE INDEX operator_action_note ON operator_action (at_ms, id) WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL;
 
-CREATE TABLE verification_name (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    verification TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
-    claimed_at_ms INTEGER
-) STRICT;
-
-CREATE INDEX verification_name_verification ON verification_name (verification);
-
-CREATE INDEX verification_name_claimed ON verification_name (claimed_at_ms) WHERE claimed_at_ms IS NOT NULL;
-
 CREATE TABLE downtime (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     from_ms INTEGER NOT NULL,
@@ -213,6 +201,18 @@ SELECT id, worker, name, pid, version, strftime('%Y-%m-%dT%H:%M:%fZ', started_at
        strftime('%Y-%m-%dT%H:%M:%fZ', seen_at_ms / 1000.0, 'unixepoch') AS seen_at, strftime('%Y-%m-%dT%H:%M:%fZ', ended_at_ms / 1000.0, 'unixepoch') AS ended_at, ended, lost_after_ms,
        strftime('%Y-%m-%dT%H:%M:%fZ', forgotten_at_ms / 1000.0, 'unixepoch') AS forgotten_at
 FROM host;
+
+CREATE TABLE verification_name (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    verification TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    claimed_at_ms INTEGER
+) STRICT;
+
+CREATE INDEX verification_name_verification ON verification_name (verification);
+
+CREATE INDEX verification_name_claimed ON verification_name (claimed_at_ms) WHERE claimed_at_ms IS NOT NULL;
 
 CREATE TABLE hold (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

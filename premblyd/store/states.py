@@ -1,4 +1,4 @@
-"""The states of deliveries, attempts and what is awaited, and other words that the tables have."""
+"""The states of deliveries and attempts, and other words that the tables have."""
 
 from enum import StrEnum
 
@@ -34,32 +34,3 @@ class RemovedParts(StrEnum):
     BODY = "body"
     IDENTITY = "identity"  # what named a person
     ERASED = "erased"  # the same, at a person's request: none of this comes back
-
-
-class AwaitedState(StrEnum):
-    """Where an awaited verification stands."""
-
-    WAITING = "waiting"  # Prembly is asked at due_at_ms
-    SETTLED = "settled"
-    GIVEN_UP = "given_up"
-    ERASED = "erased"  # its person's data were erased: nothing is asked of it any more
-
-
-class Purpose(StrEnum):
-    """Why Prembly was asked."""
-
-    CONFIRM = "confirm"  # whether an event is true, before a hook runs
-    PENDING = "pending"  # what became of a verification
-    RECONCILE = "reconcile"  # for an event that never came
-
-
-class InquiryResult(StrEnum):
-    """What came of one question to Prembly."""
-
-    CONFIRMED = "confirmed"  # the answer says the same as the event
-    CONTRADICTED = "contradicted"  # it says something else
-    SETTLED = "settled"  # it is final, and was stored as an event
-    UNSETTLED = "unsettled"  # Prembly does not know yet either
-    NOT_FOUND = "not_found"  # Prembly knows no such verification
-    REFUSED = "refused"  # the API key is wrong, or may not ask this
-    UNAVAILABLE = "unavailable"  # no answer that can be used; ask again later

@@ -172,22 +172,6 @@ class OperatorAction(Table):
     )
 
 
-class VerificationName(Table):
-    """A name of a verification that Prembly gives several: see queue/names.py."""
-
-    kept = Kept.IDENTITY
-    # A reference in its one spelling, or a session's digest.
-    name = Text(PERSONAL, kept=Kept.IDENTITY, unique=True)
-    verification = Text(PERSONAL, kept=Kept.IDENTITY)  # the same for all its names: one of them
-    at_ms = Moment(PLAIN)
-    claimed_at_ms = Moment(PLAIN, null=True)  # when an answer about another one named it last
-
-    indexes = (
-        "verification (verification)",
-        "claimed (claimed_at_ms) WHERE claimed_at_ms IS NOT NULL",
-    )
-
-
 class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
@@ -251,7 +235,6 @@ TABLES = (
     Attempt,
     Rejection,
     OperatorAction,
-    VerificationName,
     Downtime,
     Record,
     SchemaPart,

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ from premblyd.receive import exchange
 from premblyd.receive.listening import listen_at
 from premblyd.run.http import HttpRunner
 from premblyd.run.kinds import Runners
-from premblyd.run.starting import Permit
 from tests.support.database import new_place, rows, url_of
 from tests.support.queue import claim
 from tests.support.rows import for_each
@@ -266,21 +264,3 @@ def test_a_loop_that_ends_by_itself_is_noticed() -> None:
 
     with pytest.raises(PremblydError, match="A part of the daemon failed"):
         asyncio.run(run())
-
-
-def test_hooks_that_others_have_end_if_none_can_be_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Out of descriptors, /proc can't be read."""
-    monkeypatch.setattr(composition, "kill_marked", fail)
-    daemon = configured(tmp_path, tmp_path / "premblyd.db")
-    own, lost = Permit(), Permit()
-    dispatcher = SimpleNamespace(permitted={"own": own, "lost": lost})
-    monkeypatch.setattr(daemon, "_dispatcher", dispatcher, raising=False)
-
-    async def still_own() -> list[str]:
-        return ["own"]
-
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(daemon._stop_fenced_hooks(still_own))
-    assert (own.is_revoked, lost.is_revoked) == (False, True)

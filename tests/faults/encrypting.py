@@ -14,6 +14,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+from premblyd.features.encryption import keys as keyfiles
 from premblyd.features.encryption.cli import opening_key
 from premblyd.ground import databases
 from premblyd.ground.databases import is_plain
@@ -67,7 +68,7 @@ class Campaign:
         if ran.code or self._whole(config) != self._count:
             problems.append(f"the next one: {ran}")
         if (
-            self._is_encrypted != (databases.read_key(key) == OTHER)
+            self._is_encrypted != (keyfiles.read_key(key) == OTHER)
             or databases.next_key(key).exists()
         ):
             problems.append("it has another key")

@@ -27,7 +27,7 @@ from tests.support.webhooks import PATH, signed
 PATIENT = """
 from premblyd.receive import listening
 from premblyd.features.asking.client import Inquirer
-from premblyd.store.readers import Readers
+from premblyd.features.reading.readers import Readers
 from premblyd.receive.server import Receiver
 Readers.__init__.__kwdefaults__["time_limit_s"] = 3600
 listening.WAITING_S = 3600

@@ -4,10 +4,11 @@ from collections.abc import Collection
 from typing import Any
 
 from premblyd.features.asking.awaited import NewInquiry, record
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
 from premblyd.queue.register import Hosts, Identity
-from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.states import AttemptOutcome, State
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
 

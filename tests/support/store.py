@@ -15,6 +15,7 @@ import pytest
 
 from premblyd.feature import added
 from premblyd.features.asking.hooks import await_results
+from premblyd.features.names.tables import VerificationName
 from premblyd.features.postgresql.engine import PostgresqlEngine
 from premblyd.features.postgresql.settings import Server
 from premblyd.features.turns.settings import Then
@@ -28,7 +29,6 @@ from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
 from premblyd.store.connections import backend
 from premblyd.store.engine import Backend, Transaction, insert
-from premblyd.store.tables import VerificationName
 from premblyd.store.writer import Writer
 from tests.support import postgresql
 from tests.support.database import Looking, connect_file

@@ -3,7 +3,7 @@
 from itertools import product
 
 from premblyd.feature import Command, Count
-from premblyd.store.states import InquiryResult, Purpose
+from premblyd.features.asking.states import InquiryResult, Purpose
 
 COMMANDS = (
     Command(

@@ -16,9 +16,16 @@ from premblyd.features.asking.answers import (
     is_given_id,
     says_code_alone,
 )
+from premblyd.features.asking.standing import (
+    DATA_CODE,
+    FACTS,
+    FINAL_CODES,
+    is_left_open,
+    own_reference,
+)
 from premblyd.ground.privacy import safe_code
 from premblyd.prembly import facts, payload
-from premblyd.prembly.payload import FACTS, FINAL_CODES, Outcome, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
 
 
 class Finding(StrEnum):
@@ -83,9 +90,9 @@ def decide(
     whether Prembly's answers name the verification that they are about."""
     if found := why_of_no_use(event, answer, question, names_reference=names_reference):
         return found
-    if event.is_left_open and answer.is_final:
+    if is_left_open(event) and answer.is_final:
         return Agreement(finding=Finding.SETTLED_SINCE, words=SETTLED_SINCE)
-    if event.is_left_open != answer.is_open:
+    if is_left_open(event) != answer.is_open:
         return _ask_again(NOT_YET if answer.is_open else NO_VERDICT)
     answer = _without_customer(event, answer)
     if difference := _difference(event, answer.verdict, are_open=answer.is_open):
@@ -107,7 +114,7 @@ def decide(
         return _ask_again(NO_RESULT)
     if unstated := _unstated(requirement, merged, answer):
         return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
-    named = ("reference",) if answer.names and event.own_reference else ()
+    named = ("reference",) if answer.names and own_reference(event) else ()
     return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=(*named, *stated))
 
 
@@ -137,7 +144,7 @@ def withstands(answer: Verdict, others: Collection[Verdict], requirement: Requir
 
 
 def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bool:
-    unknown = _RESULT if other.is_left_open else ()  # then, which is no word against it
+    unknown = _RESULT if is_left_open(other) else ()  # then, which is no word against it
     silent = {*FACTS} - facts_of(answer).keys() - {*unknown}
     both = replace(answer, **{name: getattr(other, name) for name in silent})
     doubts = other.doubt.split(",")
@@ -151,7 +158,7 @@ def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bo
 def _about_another(
     asked: Verdict, answer: Stated, question: Question, *, names_reference: bool
 ) -> Agreement | None:
-    session_id, reference = answer.verdict.session_id, asked.own_reference
+    session_id, reference = answer.verdict.session_id, own_reference(asked)
     one, other = (payload.same_id(each or "") for each in (asked.session_id, session_id))
     if one and other and one != other:
         return _contradicted("Prembly's answer is about another session")
@@ -253,7 +260,7 @@ _DOUBTS_OF = {"response_code": facts.Doubt.CODE, "face_match": facts.Doubt.FACE}
 
 
 def _takes(requirement: Requirement, code: str) -> bool:
-    is_data = code == payload.DATA_CODE  # which newer events leave out
+    is_data = code == DATA_CODE  # which newer events leave out
     return requirement.takes_code(code) or (is_data and requirement.takes_code(None))
 
 

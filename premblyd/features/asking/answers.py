@@ -11,11 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from premblyd.features.asking.standing import (
+    FACTS,
+    FINAL_CODES,
+    is_final,
+    is_left_open,
+    own_reference,
+)
 from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, events, facts, payload
 from premblyd.prembly.bodies import FIELDS, ByPath, FieldName, Places
 from premblyd.prembly.facts import Doubt, Facts
-from premblyd.prembly.payload import FACTS, Outcome, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
@@ -77,12 +84,12 @@ class Stated:
     @property
     def is_open(self) -> bool:
         """Whether Prembly says that it will know later."""
-        return self.is_processing or self.verdict.is_left_open
+        return self.is_processing or is_left_open(self.verdict)
 
     @property
     def is_final(self) -> bool:
         """Whether this is Prembly's last word: VERIFIED, NOT-VERIFIED, or 01 or 07 and no word."""
-        return self.verdict.is_final and not self.is_processing
+        return is_final(self.verdict) and not self.is_processing
 
 
 NOTHING = Stated(verdict=Verdict(), is_empty=True)
@@ -96,7 +103,7 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
 
 def says_code_alone(verdict: Verdict) -> bool:
     """Return whether a verdict is 01 or 07 without a status word."""
-    return verdict.response_code in payload.FINAL_CODES and verdict.verification_status is None
+    return verdict.response_code in FINAL_CODES and verdict.verification_status is None
 
 
 def question_about(verdict: Verdict) -> Question | None:
@@ -104,7 +111,7 @@ def question_about(verdict: Verdict) -> Question | None:
     when it has neither, none that can be an id of Prembly's, or is about no verification."""
     if not events.is_about_verification(verdict.type):
         return None
-    reference, session_id = verdict.own_reference, verdict.session_id
+    reference, session_id = own_reference(verdict), verdict.session_id
     if reference and is_askable(reference):
         return Question(identifier=reference, reference=reference)
     if session_id and is_askable(session_id):
@@ -168,7 +175,7 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
     if not is_user_ref_sure:
         sure = _first(payload.text_of(_SURE_USER_REFS.find(layer)) for layer in layers)
         is_user_ref_sure, found["user_ref"] = sure is not None, sure or found["user_ref"]
-    if "reference" not in fields and (own := _first(part.own_reference for part in parts)):
+    if "reference" not in fields and (own := _first(own_reference(part) for part in parts)):
         found["reference"] = own  # rather than a digest of another layer's session
     values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
     said = [Facts(layer, values, fields, is_answer=True) for layer in layers]

@@ -17,13 +17,16 @@ from typing import Any
 
 from peewee import JOIN, SQL, Case, Node, Query, fn
 
+from premblyd.features.asking.standing import FINAL_OUTCOMES, Rank, Standing, standing_of
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
-from premblyd.prembly import events, payload
-from premblyd.prembly.payload import Rank, Standing, Webhook, plain_id, session_reference
+from premblyd.features.names.names import Spelt, look_up
+from premblyd.prembly import events
+from premblyd.prembly.payload import Webhook, plain_id, session_reference
+from premblyd.queue.arrivals import reference_key
 from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import withheld
-from premblyd.queue.names import Spelt, look_up, reference_key
 from premblyd.store.columns import emptied_if
 from premblyd.store.engine import (
     BulkInsert,
@@ -35,7 +38,6 @@ from premblyd.store.engine import (
     params,
     update,
 )
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import Event
 from premblyd.store.writer import Step, Writer
 
@@ -102,7 +104,7 @@ class Meaning:
         """Return what `webhook` means; None: nothing. Prembly is first asked `ask_ms` after it;
         about what waits for money, `money_ms`. (Who stores an answer ends what waited for it.)"""
         verdict = webhook.verdict
-        session_id, standing = verdict.session_id, verdict.standing
+        session_id, standing = verdict.session_id, standing_of(verdict)
         name = verdict.reference or (session_reference(session_id) if session_id else None)
         if not name or standing is Standing.ELSEWHERE or webhook.verified_by == events.STORED_BY:
             return None
@@ -333,7 +335,7 @@ _AWAIT = Statement(
             *(param("at_ms"), param("due_at_ms"), SQL("'waiting'"), param("last_error")),
         ).where(
             Event.id == param("event_id"),
-            Event.outcome.in_(payload.FINAL_OUTCOMES),
+            Event.outcome.in_(FINAL_OUTCOMES),
             Event.reference.is_null(False),
             ~fn.EXISTS(
                 Awaited.select(Awaited.id).where(

@@ -23,7 +23,9 @@ from premblyd.features.asking.settling import (
     requirement_of,
     tell_answered,
 )
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.tables import Confirmation
+from premblyd.features.names.names import learn_names, lock_names
 from premblyd.features.turns import once
 from premblyd.features.turns.once import Ruling
 from premblyd.features.turns.settings import ONCE
@@ -34,10 +36,9 @@ from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.digests import Digests
 from premblyd.queue.end import is_claimed_by
 from premblyd.queue.jobs import Job, Result
-from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.queue import Queue
 from premblyd.store.engine import Transaction, insert, param, update
-from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.tables import Delivery
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"

@@ -11,14 +11,16 @@ from premblyd.config.models import Config
 from premblyd.features.asking import awaited
 from premblyd.features.asking.awaited import Meaning
 from premblyd.features.asking.settings import PENDING, PREMBLY
+from premblyd.features.asking.standing import FACTS
+from premblyd.features.asking.states import InquiryResult
 from premblyd.features.asking.tables import DOUBTS, IS_CONFIRMED, Confirmation, Inquiry
 from premblyd.features.turns.tables import Ordered
-from premblyd.prembly.payload import FACTS, Outcome, Webhook
+from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue.end import is_claimed_by
 from premblyd.queue.hooks import Arrival, End, Hooks, Resumed
 from premblyd.queue.jobs import Job
 from premblyd.store.engine import Lookup, Statement, Transaction, param
-from premblyd.store.states import InquiryResult, State
+from premblyd.store.states import State
 from premblyd.store.tables import Delivery
 
 CONFIRMED = "confirmed"  # so hooks are told of it

@@ -7,6 +7,7 @@ from typing import Any
 
 from peewee import SQL, ModelSelect, fn
 
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.prembly.payload import Outcome
 from premblyd.record import queries
@@ -27,7 +28,6 @@ from premblyd.record.listing import (
 from premblyd.record.queries import FEW, By, Row, row_of
 from premblyd.store.columns import Seen
 from premblyd.store.engine import Database
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
 from premblyd.store.tables import IS_DOUBTED, Delivery, Event, OperatorAction
 
 DISMISSED = "dismiss"  # what the record calls it

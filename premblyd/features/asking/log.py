@@ -18,12 +18,12 @@ from urllib.parse import urlencode
 from premblyd.config.routing import is_yes
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
 from premblyd.features.asking.settings import LogParameters, LogsQuestion
+from premblyd.features.asking.standing import OPEN_CODES
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.expressions import EvaluationError, Expression
 from premblyd.ground.privacy import is_code
 from premblyd.prembly import bodies
-from premblyd.prembly.payload import OPEN_CODES
 
 TRIES = 4  # of one question, while Prembly can't answer
 FIRST_WAIT_S = 1.0  # doubles

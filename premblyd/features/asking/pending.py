@@ -17,14 +17,15 @@ from premblyd.features.asking.awaited import Asked, AwaitedQueue, NewInquiry, Wa
 from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
 from premblyd.features.asking.settings import Pending
 from premblyd.features.asking.settling import Answers, Settling, new_inquiry, tell_answered
+from premblyd.features.asking.standing import ASKED_ONCE, Standing, standing_of
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
 from premblyd.features.asking.stored import of_doubted
 from premblyd.ground import loops
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.privacy import safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.prembly.payload import ASKED_ONCE, Standing, Verdict
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
+from premblyd.prembly.payload import Verdict
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours
@@ -171,7 +172,7 @@ class PendingAsker:
         found = answer.stated.verdict
         if waiting.standing is Standing.DOUBTED:
             return of_doubted(found)
-        is_code = waiting.standing is found.standing is Standing.CODE
+        is_code = waiting.standing is standing_of(found) is Standing.CODE
         if is_code and found.response_code == waiting.response_code:
             return InquiryResult.CONFIRMED, None
         return InquiryResult.SETTLED, None

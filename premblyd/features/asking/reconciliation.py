@@ -24,6 +24,8 @@ from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.log import Log, Window, fetching, patiently, read_log
 from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, add_answer, new_inquiry
+from premblyd.features.asking.standing import Standing, standing_of
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import (
     BATCH,
     IS_NAMELESS,
@@ -38,14 +40,12 @@ from premblyd.features.asking.stored import (
 )
 from premblyd.ground.errors import LacksRightsError, PremblydError
 from premblyd.ground.times import DAY_MS, Clock
-from premblyd.prembly.payload import Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue import hooks
-from premblyd.queue.heartbeat import reconciled
 from premblyd.record import queries
 from premblyd.store.connections import connect_operator
-from premblyd.store.engine import Database, Transaction
-from premblyd.store.states import InquiryResult, Purpose
-from premblyd.store.tables import Event
+from premblyd.store.engine import Database, Transaction, param, update
+from premblyd.store.tables import Downtime, Event
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 T = TypeVar("T")
@@ -319,6 +319,21 @@ class Reconciliation:
             database.transact(lambda each: reconciled(each, now_ms=now_ms, **about))
 
 
+def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms: int) -> int:
+    """Keep that nothing is missing of what Prembly knows of this time. Return how many downtimes
+    that mends."""
+    return transaction.change(_MEND, since_ms=since_ms, until_ms=until_ms, reconciled_at_ms=now_ms)
+
+
+_MEND = update(
+    Downtime,
+    "reconciled_at_ms",
+    where=Downtime.reconciled_at_ms.is_null()
+    & (Downtime.from_ms >= param("since_ms"))
+    & (Downtime.until_ms <= param("until_ms")),
+)
+
+
 class _Said(NamedTuple):
     """What an answer says beside the events that came: of which of them it is kept as a question,
     and with which result. STORED: it is to be stored."""
@@ -344,12 +359,12 @@ def _said(each: Absent, answer: Verdict | None) -> _Said:
     if answer is None:
         return _Said(each.fate, results + codes)
     if results:
-        says = Outcome.NOT_VERIFIED if answer.standing is Standing.CODE else answer.outcome
+        says = Outcome.NOT_VERIFIED if standing_of(answer) is Standing.CODE else answer.outcome
         agreeing = [event for event in results if event.outcome == says]
         if agreeing:
             return _Said(Fate.TOLD, agreeing, InquiryResult.CONFIRMED)
         return _Said(Fate.STORED, results, InquiryResult.CONTRADICTED)
     same = [event for event in codes if event.code == answer.response_code]
-    if same and answer.standing is Standing.CODE:
+    if same and standing_of(answer) is Standing.CODE:
         return _Said(Fate.TOLD, same, InquiryResult.CONFIRMED)
     return _Said(Fate.STORED)

@@ -12,19 +12,26 @@ from premblyd.config.keys import ActionKey, Mistake, Section, mappings
 from premblyd.config.models import Config
 from premblyd.config.secrets import KeyValue, SecretValue
 from premblyd.config.values import (
-    BaseUrl,
     BodyPath,
     DurationMs,
     HeaderName,
     Model,
-    OptionalParameterName,
-    ParameterName,
-    QuestionPath,
     UrlPath,
+    shaped,
 )
 from premblyd.ground.expressions import Expression
 from premblyd.ground.times import DAY_MS
 from premblyd.prembly.bodies import FieldName
+
+_BASE_WORDS = "should be a URL such as https://api.prembly.com, without a / at its end, ? and #"
+_QUESTION_WORDS = "should be a path that begins with / and has {id} once, such as /status/{id}/"
+_PARAMETER_WORDS = "should be the name of a parameter in a URL: letters, digits, _ . - [ ]"
+BaseUrl = Annotated[str, shaped(r"https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?", _BASE_WORDS)]
+QuestionPath = Annotated[
+    str, shaped(r"/[\x21-\x22\x24-\x7a\x7e]*\{id\}[\x21-\x22\x24-\x7a\x7e]*", _QUESTION_WORDS)
+]
+ParameterName = Annotated[str, shaped(r"[A-Za-z0-9_.\[\]-]{1,64}", _PARAMETER_WORDS)]
+OptionalParameterName = Annotated[str, shaped(r"[A-Za-z0-9_.\[\]-]{0,64}", _PARAMETER_WORDS)]
 
 _ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)
 

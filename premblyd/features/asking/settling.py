@@ -4,7 +4,7 @@ waited for it end in the same transaction."""
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -18,6 +18,8 @@ from premblyd.features.asking.answers import Question
 from premblyd.features.asking.awaited import NewInquiry
 from premblyd.features.asking.client import Answer, AnswerKind
 from premblyd.features.asking.settings import CONFIRM, PREMBLY, PremblyApi
+from premblyd.features.asking.standing import BEFORE_RESULT, Standing
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import (
     IS_BELIEVED,
     STANDING,
@@ -26,23 +28,16 @@ from premblyd.features.asking.stored import (
     settled_in_record,
 )
 from premblyd.features.asking.tables import IS_CONFIRMED, Inquiry
+from premblyd.features.names.names import Spelt, known_as, learn_names, lock_names, look_up
 from premblyd.ground.expressions import Budget, EvaluationError
 from premblyd.ground.privacy import digest_of, safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.prembly import events
-from premblyd.prembly.payload import (
-    BEFORE_RESULT,
-    WHEN_NAMES,
-    Standing,
-    StoredEvent,
-    Verdict,
-    Webhook,
-)
+from premblyd.prembly.payload import WHEN_NAMES, StoredEvent, Verdict, Webhook
 from premblyd.queue import hooks, inbox
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.names import Spelt, known_as, learn_names, lock_names, look_up
-from premblyd.store.engine import Transaction
-from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.engine import BulkInsert, Statement, Transaction, param
+from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.tables import Attempt, Delivery, Event
 from premblyd.store.writer import Step, Writer
 
@@ -118,7 +113,7 @@ def add_answer(
     doubted = [] if settled else [id_ for (id_,) in look_up(transaction, _DOUBTED, references)]
     if known_ids := [*settled.values(), *doubted]:
         event_id = min(known_ids)
-        added = Added(event_id, inbox.key_of(transaction, event_id), False)
+        added = Added(event_id, _key_of(transaction, event_id), False)
         if doubted and inquiry is not None:
             result, words = of_doubted(webhook.verdict)
             inquiry = replace(inquiry, event_id=event_id, result=result, error=words)
@@ -134,12 +129,31 @@ def add_answer(
         }
         to_run = [each for each in deliveries if each.action not in had]
         skipped = {each: had[each.action] for each in deliveries if each.action in had}
-        added = inbox.add_event(transaction, webhook, to_run, skipped, named)
+        added = inbox.add_event(transaction, webhook, to_run, named)
+        if not added.is_erased:
+            _skip(transaction, added.event_id, skipped, webhook.received_at_ms)
     if inquiry is not None:
         stored_id = added.event_id if added.is_new else None
         awaited.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added
+
+
+def _key_of(transaction: Transaction, event_id: int) -> str:
+    """Return the key of an event; empty if there is none."""
+    row = transaction.row(_KEY_OF, id=event_id)
+    return str(row[0]) if row else ""
+
+
+def _skip(
+    transaction: Transaction, event_id: int, skipped: Mapping[NewDelivery, int], now_ms: int
+) -> None:
+    """Store further deliveries of an event, each with the one that runs in its place, or has."""
+    rows = [
+        (event_id, each.action, State.SKIPPED, each.attempts, now_ms, now_ms, other_id)
+        for each, other_id in skipped.items()
+    ]
+    transaction.write_many(_INSERT_SKIPPED, rows)
 
 
 class Settling:
@@ -322,6 +336,12 @@ _MAY_HAVE_BEGUN = (Delivery.attempt_count > 0) & ~fn.EXISTS(
     Inquiry.select(Inquiry.id).where(
         Inquiry.purpose == Purpose.CONFIRM, Inquiry.delivery == Delivery.id
     )
+)
+_KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
+_INSERT_SKIPPED = BulkInsert(
+    Delivery,
+    *("event_id", "action", "state", "attempts_left", "created_at_ms", "finished_at_ms"),
+    "ran_instead_id",
 )
 _DOUBTED = Spelt.of(Event.select(Event.id).where(STANDING == Standing.DOUBTED, IS_BELIEVED), Event)
 _HAD = Spelt.of(

@@ -14,7 +14,9 @@ from premblyd.features.asking import days, listing
 from premblyd.features.asking.days import Day
 from premblyd.features.asking.listing import AwaitedRow, InquiryRow, contradicted_ids
 from premblyd.features.asking.settings import PENDING, PREMBLY, may_ask
+from premblyd.features.asking.states import InquiryResult
 from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.names.tables import VerificationName
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
@@ -33,8 +35,7 @@ from premblyd.record.told import (
     trouble,
 )
 from premblyd.store.engine import Database
-from premblyd.store.states import InquiryResult
-from premblyd.store.tables import Downtime, VerificationName
+from premblyd.store.tables import Downtime
 
 ASK_ABOVE = 20  # questions
 

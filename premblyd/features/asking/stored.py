@@ -15,25 +15,25 @@ from peewee import Case, Function, fn
 
 from premblyd.features.asking.agreement import MAX_OTHERS
 from premblyd.features.asking.listing import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
-from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
-from premblyd.prembly import events, payload
-from premblyd.prembly.facts import plain_word
-from premblyd.prembly.payload import (
+from premblyd.features.asking.standing import (
     FACTS,
     FINAL_CODES,
+    FINAL_OUTCOMES,
+    LATER_CODE,
     SETTLING,
-    Outcome,
     Standing,
-    Verdict,
-    outcome_of,
-    plain_id,
-    session_reference,
+    standing_of,
 )
-from premblyd.queue.names import Spelt, look_up
+from premblyd.features.asking.states import AwaitedState, InquiryResult, Purpose
+from premblyd.features.asking.tables import DOUBTS, Awaited, Inquiry
+from premblyd.features.names.names import Spelt, look_up
+from premblyd.features.names.tables import VerificationName
+from premblyd.prembly import events, payload
+from premblyd.prembly.facts import plain_word
+from premblyd.prembly.payload import Outcome, Verdict, outcome_of, plain_id, session_reference
 from premblyd.record import queries
 from premblyd.store.engine import Database, Lookup, Row, Transaction
-from premblyd.store.states import AwaitedState, InquiryResult, Purpose
-from premblyd.store.tables import Event, VerificationName
+from premblyd.store.tables import Event
 
 
 def settled_in_record(
@@ -43,7 +43,7 @@ def settled_in_record(
     is believed, or has a code of which Prembly says no more. `answer`: what Prembly says now, in
     which case it is that code."""
     wanted = list(references)
-    said = answer.response_code if answer and answer.standing is Standing.CODE else None
+    said = answer.response_code if answer and standing_of(answer) is Standing.CODE else None
     found: dict[str, int] = {}
     for reference, event_id, standing, code, is_told in look_up(
         transaction, _SETTLING_EVENTS, wanted
@@ -101,16 +101,16 @@ _IS_ABOUT_VERIFICATION = functools.reduce(
     ),
 )
 _CODE = fn.COALESCE(Event.response_code, "")
-# As Verdict.standing.
+# As standing_of.
 STANDING = Case(
     None,
     [
         (~_IS_ABOUT_VERIFICATION, Standing.ELSEWHERE),
         (Event.doubt != "", Standing.DOUBTED),
-        (Event.outcome.in_(payload.FINAL_OUTCOMES), Standing.RESULT),
-        ((Event.outcome == Outcome.PENDING) | (_CODE == payload.LATER_CODE), Standing.LATER),
+        (Event.outcome.in_(FINAL_OUTCOMES), Standing.RESULT),
+        ((Event.outcome == Outcome.PENDING) | (_CODE == LATER_CODE), Standing.LATER),
         (_CODE == payload.WALLET_CODE, Standing.WALLET),
-        (_CODE.in_(payload.FINAL_CODES) & Event.verification_status.is_null(), Standing.CODE),
+        (_CODE.in_(FINAL_CODES) & Event.verification_status.is_null(), Standing.CODE),
     ],
     Standing.OPEN,
 )

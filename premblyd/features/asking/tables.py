@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from peewee import fn
 
+from premblyd.features.asking.states import AwaitedState, InquiryResult
 from premblyd.ground.privacy import Shape
 from premblyd.store.columns import (
     DIGEST,
@@ -20,7 +21,6 @@ from premblyd.store.columns import (
     Text,
     Truth,
 )
-from premblyd.store.states import AwaitedState, InquiryResult
 from premblyd.store.tables import Delivery, Event, iso
 
 

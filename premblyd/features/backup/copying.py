@@ -34,7 +34,7 @@ from premblyd.ground.errors import PremblydError, StoreUnavailableError, TryAgai
 from premblyd.ground.words import counted, size
 from premblyd.store.connections import backend
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
-from premblyd.store.sqlite.connecting import connect, errors
+from premblyd.store.sqlite.connecting import cipher, connect, errors
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import PART, real_path
 from premblyd.store.sqlite.opening import plain
@@ -226,7 +226,7 @@ def _copy(source: SqliteBackend, target: str, part: int, watch: Watch) -> tuple[
     key_path = source.key_path
     if key_path and os.path.lexists(databases.next_key(key_path)):  # which of them is it?
         raise CopyError("The key is being changed. `premblyd record encrypt` ends that.")
-    keys = [databases.read_key(key_path)] if key_path else None
+    keys = [next(cipher().keys(key_path))] if key_path else None
     try:
         with contextlib.closing(connect(target, keys, isolation_level=None)) as copy:
             copy.executescript(_ALONE)

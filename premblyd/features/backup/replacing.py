@@ -10,9 +10,9 @@ import sqlite3
 from pathlib import Path
 
 from premblyd.features.keeping import newfile
-from premblyd.ground import databases, times
+from premblyd.ground import times
 from premblyd.ground.errors import TryAgainError
-from premblyd.store.sqlite.connecting import NotOpenedError, connect, failures
+from premblyd.store.sqlite.connecting import NotOpenedError, cipher, connect, failures
 from premblyd.store.sqlite.files import BEFORE, MODE, REPLACING, beside, real_path, restrict, size
 from premblyd.store.sqlite.opening import BUSY_TIMEOUT_S
 
@@ -92,7 +92,7 @@ def _close(real: Path, key_path: Path | None, held: contextlib.ExitStack) -> boo
         return False
     try:
         for mode in ("ro", "rw"):  # one that is none, closed with the right to write, loses its log
-            keys = None if key_path is None else databases.keys_in(key_path)
+            keys = None if key_path is None else cipher().keys(key_path)
             uri = f"{real.as_uri()}?mode={mode}"
             connection = connect(uri, keys, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             with contextlib.ExitStack() as opened:

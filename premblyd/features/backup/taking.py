@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from premblyd.ground import databases, words
+from premblyd.ground import words
 from premblyd.ground.databases import is_plain
 from premblyd.store.sqlite.connecting import cipher, connect
 
@@ -32,7 +32,7 @@ class Source:
         if self.is_plain and key_path is not None:
             self.connection = cipher().connect(uri, None, isolation_level=None)
         else:
-            keys = None if key_path is None else databases.keys_in(key_path)
+            keys = None if key_path is None else cipher().keys(key_path)
             self.connection = connect(uri, keys)
 
     def close(self) -> None:
@@ -40,7 +40,7 @@ class Source:
 
     def write(self, target: Path, key_path: Path | None, watch: Watch) -> None:
         """Write all of it into a file: see `write`."""
-        key = None if key_path is None else databases.read_key(key_path)
+        key = None if key_path is None else next(cipher().keys(key_path))
         write(self.connection, target, key, watch, is_plain=self.is_plain)
 
 

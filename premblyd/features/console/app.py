@@ -14,10 +14,10 @@ from premblyd.config.models import Config
 from premblyd.feature import added, installed
 from premblyd.features.console import event, lists, overview, signin
 from premblyd.features.console.handler import HEADERS, NothingHere, Services
+from premblyd.features.reading.readers import Readers
 from premblyd.ground.databases import file_of
 from premblyd.receive.listening import Listening
 from premblyd.services import Services as DaemonServices
-from premblyd.store.readers import Readers
 
 HOME = Path(__file__).parent
 # Who is not signed in may send bodies too: so many times so much memory.

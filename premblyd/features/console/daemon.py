@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from premblyd.config.models import Config
 from premblyd.features.console.settings import CONSOLE
+from premblyd.features.reading.readers import Readers
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.loops import SWITCH_S
 from premblyd.ground.telemetry import tell
 from premblyd.receive import listening
 from premblyd.services import Part, Services
-from premblyd.store.readers import Readers
 
 if TYPE_CHECKING:
     from premblyd.features.console.app import Console

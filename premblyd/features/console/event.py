@@ -2,9 +2,10 @@
 
 from premblyd.features.console import words
 from premblyd.features.console.handler import Handler
+from premblyd.features.reading.standing import at_rest_in_words
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import counted
-from premblyd.record import events, replays, standing
+from premblyd.record import events, replays
 from premblyd.record.events import ShownEvent
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.lists import LIMIT
@@ -61,7 +62,7 @@ async def show(handler: Handler, event: ShownEvent, *, is_revealed: bool) -> Non
         await handler.send_json(event.as_json())
         return
     now_ms = handler.now_ms
-    paused = await handler.read(lambda database: standing.at_rest_in_words(database, now_ms))
+    paused = await handler.read(lambda database: at_rest_in_words(database, now_ms))
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}

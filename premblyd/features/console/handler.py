@@ -17,6 +17,7 @@ from premblyd.feature import added
 from premblyd.features.console import access, words
 from premblyd.features.console.access import Session
 from premblyd.features.console.settings import CONSOLE, Console
+from premblyd.features.reading.readers import Readers
 from premblyd.ground import jsontext
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.ground.telemetry import tell
@@ -26,7 +27,6 @@ from premblyd.receive.connection import client_ip, peer_ip
 from premblyd.receive.evidence import Quota
 from premblyd.services import Expose
 from premblyd.store.engine import Database
-from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
 
 POLICY = (

@@ -11,10 +11,11 @@ from premblyd.config.keys import value_of
 from premblyd.config.models import Action
 from premblyd.features.console import access, words
 from premblyd.features.console.handler import Asked, Handler, Panels, Refused
+from premblyd.features.reading.standing import at_rest_in_words
+from premblyd.features.reading.words import duration
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.words import duration
-from premblyd.record import standing, troubles
+from premblyd.record import troubles
 from premblyd.record.told import Item, Situation
 
 PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
@@ -118,7 +119,7 @@ class Actions(Handler):
         asked = Asked(config=config, now_ms=now_ms, since_ms=now_ms - times.DAY_MS)
         at_rest, panels = await self.read(
             lambda database: (
-                standing.at_rest_in_words(database, now_ms),
+                at_rest_in_words(database, now_ms),
                 Panels.find(self.section, database, asked),
             )
         )

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 from tornado.escape import xhtml_escape
 
 from premblyd.feature import added
+from premblyd.features.reading.words import duration, percent  # noqa: F401
 from premblyd.ground import privacy, times
 from premblyd.ground.times import for_html as machine_time  # noqa: F401
-from premblyd.ground.words import counted, duration, number, percent, size, visible  # noqa: F401
+from premblyd.ground.words import counted, number, size, visible  # noqa: F401
 from premblyd.prembly import events, payload
 from premblyd.record import filters
 from premblyd.record.lists import instead  # noqa: F401
@@ -100,7 +101,7 @@ def meaning(code: Any) -> str:
 
 def standing(states: Sequence[str]) -> tuple[str, str]:
     """Return how an event stands by its deliveries: the state that is worst, and its words."""
-    worst = filters.worst_of(states)
+    worst = _worst_of(states)
     if worst == filters.NONE:
         return worst, "no action"
     if worst == filters.DONE:
@@ -108,6 +109,13 @@ def standing(states: Sequence[str]) -> tuple[str, str]:
     if len(states) == 1:
         return worst, f"delivery {worst}"
     return worst, f"{states.count(worst)} of {len(states)} deliveries {worst}"
+
+
+def _worst_of(states: Sequence[str]) -> str:
+    """Return the worst of these states of an event's deliveries."""
+    if not states:
+        return filters.NONE
+    return next((state for state in filters.UNDONE if state in states), filters.DONE)
 
 
 def query(**filters: str) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 from typing import Any
 
+from premblyd.features.encryption.keys import keys_in
 from premblyd.ground.errors import CannotStartError
 from premblyd.store.sqlite.connecting import MODULES, Cipher
 
@@ -42,4 +43,4 @@ def _sqlcipher() -> Any:
     return dbapi2
 
 
-CIPHERS = (Cipher(connect=connect, encrypt=encrypt, require=_sqlcipher),)
+CIPHERS = (Cipher(connect=connect, encrypt=encrypt, require=_sqlcipher, keys=keys_in),)

@@ -19,7 +19,7 @@ from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.features.backup.replacing import keep_others_out, put_in_place
 from premblyd.features.backup.taking import Watch, as_owner, lacking_room, what_is_wrong, write
-from premblyd.features.encryption import cipher
+from premblyd.features.encryption import cipher, keys
 from premblyd.features.keeping import newfile
 from premblyd.ground import databases, times
 from premblyd.ground.databases import EncryptedFile, is_plain
@@ -69,8 +69,8 @@ def encrypt_record(
     real, key_path = real_path(place.path), place.key_path
     next_key = databases.next_key(key_path)
     require_readable(place.path)
-    key = databases.read_key(key_path)
-    wanted = None if new_key is None else databases.read_key(new_key)
+    key = keys.read_key(key_path)
+    wanted = None if new_key is None else keys.read_key(new_key)
     finished, dropped, aside, old_key = False, None, None, None
     with contextlib.ExitStack() as held, _in_words():
         with as_owner(place.path):
@@ -108,7 +108,7 @@ def encrypt_record(
 def opening_key(path: Path, key_path: Path) -> str:
     """Return the key that opens the database: that in the file, or the next one. Raise
     CannotStartError, in words, when none does."""
-    for key in databases.keys_in(key_path):
+    for key in keys.keys_in(key_path):
         with contextlib.suppress(NotOpenedError), translated(StoreUnreadableError):
             uri = f"{real_path(path).as_uri()}?mode=ro"
             connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()
@@ -130,7 +130,7 @@ def _require_exchangeable(place: EncryptedFile) -> None:
     """Raise PremblydError where the key's file can't be replaced together with the database."""
     may_read, key_path = False, place.key_path
     with as_owner(place.path), contextlib.suppress(LacksRightsError):
-        may_read = bool(databases.read_key(key_path))
+        may_read = bool(keys.read_key(key_path))
     if not may_read or not os.access(key_path.parent, os.W_OK, effective_ids=True):
         name = key_path.name.removeprefix("credentials_")  # of what systemd passes on
         raise LacksRightsError(

@@ -12,8 +12,9 @@ from premblyd.config.keys import InitOption, Mistake, Section
 from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
 from premblyd.config.values import Model
+from premblyd.features.encryption.keys import read_key
 from premblyd.features.keeping.newfile import new_file
-from premblyd.ground.databases import EncryptedFile, read_key
+from premblyd.ground.databases import EncryptedFile
 from premblyd.ground.errors import PremblydError
 
 STATE_FOLDER = Path("/var/lib/premblyd")  # where the template has the database

@@ -4,20 +4,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
-    PRIVATE,
     ROW_ID,
     Typed,
     database_of,
     open_to_change,
     open_to_read,
-    reference_option,
-    user_ref_option,
 )
 from premblyd.cli.printing import Column, print_json, print_listed, print_told, progress
 from premblyd.config.values import When
@@ -39,9 +37,12 @@ from premblyd.ground import times
 from premblyd.ground.databases import file_of
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.ground.words import counted
+from premblyd.prembly.payload import MAX_TEXT_BYTES
 from premblyd.store.connections import put_aside
 from premblyd.store.engine import Database
 
+MAX_PRIVATE_BYTES = MAX_TEXT_BYTES  # a longer text in a body is no name of anything
+NO_NAME = "should be a text of up to 2 KiB, not empty and without a NUL."
 REMAINS = (
     "Bytes of it may remain in the database's file: `premblyd record vacuum` deletes them, with the"
     " daemon stopped."
@@ -55,6 +56,32 @@ HOLDS = (
     Column("until (UTC)", "until_ms", kind="time"),
     Column("who", "actor"),
     Column("reason"),
+)
+
+
+class Private(click.ParamType[str]):
+    """A name of a person or a verification, or words about them; `-`: the next line of standard
+    input, as everybody on a machine can read arguments. No message quotes it."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text == "-":
+            line = sys.stdin.buffer.readline(MAX_PRIVATE_BYTES + 2) if sys.stdin else b""
+            text = line.decode(errors="replace").strip()
+        is_short = len(text.strip()) > 0 and len(text.encode()) <= MAX_PRIVATE_BYTES
+        if not is_short or "\0" in text or "\ufffd" in text:
+            self.fail(NO_NAME, param, ctx)
+        return text
+
+
+PRIVATE = Private()
+user_ref_option = click.option(
+    "--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref."
+)
+reference_option = click.option(
+    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
 )
 
 

@@ -14,7 +14,7 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read
 from premblyd.cli.printing import print_told, progress
 from premblyd.config.load import load_config
-from premblyd.features.keeping import vacuuming
+from premblyd.features.keeping import trusted, vacuuming
 from premblyd.features.keeping.retention import (
     DONE,
     START,
@@ -29,7 +29,6 @@ from premblyd.features.keeping.tables import Removed
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import counted, size
-from premblyd.queue import heartbeat
 from premblyd.queue.heartbeat import machine_start, machine_time
 from premblyd.record import queries
 from premblyd.record.operating import write_down
@@ -91,10 +90,10 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
         return
     database = (open_to_read if dry_run else open_to_change)(settings.database)
     wall_ms = database.now_ms()
-    trusted_ms = database.look(partial(heartbeat.read_trusted, wall_ms=wall_ms))
+    trusted_ms = database.look(partial(trusted.read_trusted, wall_ms=wall_ms))
     now, passed = times.for_people(wall_ms), times.for_people(trusted_ms)
     words = f"the clock says {now} UTC, but by the time that has passed it should be {passed} UTC"
-    is_apart = heartbeat.is_apart(trusted_ms, wall_ms)
+    is_apart = trusted.is_apart(trusted_ms, wall_ms)
     if is_apart and not dry_run and not trust_clock:
         raise PremblydError(
             f"Nothing was deleted: {words}. If the clock is wrong, set it. If it is right,"
@@ -129,7 +128,7 @@ def _counts(found: Mapping[str, int]) -> str:
 
 def _trust_clock(transaction: Transaction, wall_ms: int, note: str) -> None:
     """Have periods count back from what the clock says now."""
-    heartbeat.write_trusted(transaction, machine_time(wall_ms, machine_start()))
+    trusted.write_trusted(transaction, machine_time(wall_ms, machine_start()))
     write_down(transaction, actor(), "trust-clock", wall_ms, note)
 
 

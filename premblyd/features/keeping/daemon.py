@@ -14,7 +14,7 @@ from peewee import Select, fn
 
 from premblyd.config.models import Config
 from premblyd.feature import added
-from premblyd.features.keeping import removing, retention
+from premblyd.features.keeping import removing, retention, trusted
 from premblyd.features.keeping.retention import Round
 from premblyd.features.keeping.settings import RETENTION, Retention
 from premblyd.features.keeping.tables import Erasure, ErasureFile, ToErase
@@ -22,7 +22,6 @@ from premblyd.ground import loops
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import HOUR_MS, Clock
-from premblyd.queue import heartbeat
 from premblyd.services import Part, Services
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
@@ -70,7 +69,7 @@ class Sweeping:
         return REST_S
 
     async def _sweep(self, settings: Retention) -> None:
-        counted = functools.partial(heartbeat.counted_ms, wall_ms=self._clock.now_ms())
+        counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
         now_ms = await self._writer.call(counted, Step.EVIDENCE)
         end = functools.partial(removing.end_what_expired, now_ms=now_ms)
         await self._writer.call(end, Step.EVIDENCE)

@@ -24,7 +24,7 @@ from premblyd.store.tables import Event, Record
 
 class ArrivalFacts(NamedTuple):
     """Whether anything was erased, and whether the record of any event was removed; and the trusted
-    time, see queue/heartbeat.py."""
+    time, see trusted.py."""
 
     any_names: bool
     any_events: bool

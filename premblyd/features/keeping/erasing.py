@@ -16,13 +16,13 @@ from typing import TypeVar
 
 from peewee import fn
 
-from premblyd.features.keeping import erased, holds, personrows, persons
+from premblyd.features.keeping import erased, holds, personrows, persons, trusted
 from premblyd.features.keeping.personrows import ByTable, Names
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, Hold, ToErase
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.queue import heartbeat, register
+from premblyd.queue import register
 from premblyd.queue.arrivals import of_size
 from premblyd.queue.digests import Digests
 from premblyd.record.operating import write_down
@@ -138,7 +138,7 @@ def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int
     verification, or whose person, another one may say."""
     # A hold may be on the id of a session, as if that were a reference.
     sessions = set(map(plain_id, person.sessions))
-    now_ms = heartbeat.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
+    now_ms = trusted.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
     found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 

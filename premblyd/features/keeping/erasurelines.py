@@ -33,11 +33,12 @@ from premblyd.features.keeping.tables import (
     Hold,
     ToErase,
 )
+from premblyd.features.names.tables import VerificationName
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
 from premblyd.store.states import RemovedParts
-from premblyd.store.tables import Event, Record, VerificationName
+from premblyd.store.tables import Event, Record
 
 NAME = "erased.jsonl"  # in a folder of copies
 STATE_FOLDER = "/var/lib/premblyd"

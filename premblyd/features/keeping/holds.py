@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from premblyd.features.keeping import persons
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold, ToErase
+from premblyd.features.names.names import Spelt, groups, look_up
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.queue.digests import Digests
-from premblyd.queue.names import Spelt, groups, look_up
 from premblyd.record.operating import EVENTS, Change, write_down
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from peewee import fn
 
 from premblyd.config.models import Config
-from premblyd.features.keeping import erased
+from premblyd.features.keeping import erased, trusted
 from premblyd.features.keeping.erased import Names
 from premblyd.features.keeping.settings import ERASED, RETENTION
 from premblyd.features.keeping.tables import KeptFrom, Removal, Removed
 from premblyd.ground.times import DAY_MS
-from premblyd.queue import heartbeat
 from premblyd.queue.arrivals import COLUMNS, Known
 from premblyd.queue.hooks import Hooks
 from premblyd.record import queries
@@ -60,7 +59,7 @@ def _keep_from(trusted_ms: int, known: Known) -> None:
     late = [
         key
         for key, event in known.new.items()
-        if heartbeat.is_behind(trusted_ms, event.row[_RECEIVED_AT])
+        if trusted.is_behind(trusted_ms, event.row[_RECEIVED_AT])
     ]
     if late:
         known.beside.append((_KEEP_FROM, dict.fromkeys(late, (trusted_ms,))))
@@ -85,7 +84,7 @@ _REFERENCE, _SESSION, _RECEIVED_AT = map(
     COLUMNS.index, ("reference", "session_id", "received_at_ms")
 )
 _KEEP_FROM = BulkInsert(KeptFrom, "event_id", "at_ms")
-HOOKS = (Hooks(arriving=_arriving),)
+HOOKS = (Hooks(arriving=_arriving, beat=trusted.go_on),)
 WITHHELD = (erased.is_erased,)
 FORGOTTEN = (erased.which_erased,)
 REMOVED_UNTIL = (_removed_until,)

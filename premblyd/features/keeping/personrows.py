@@ -12,6 +12,7 @@ from peewee import Field, Query, fn
 from premblyd.features.keeping import removing
 from premblyd.features.keeping.erased import MARK_ERASED
 from premblyd.features.keeping.tables import Hold
+from premblyd.features.names.tables import VerificationName
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.end import end
 from premblyd.queue.hooks import End
@@ -19,7 +20,7 @@ from premblyd.store.columns import Kept, Table, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts, State
-from premblyd.store.tables import Delivery, OperatorAction, VerificationName
+from premblyd.store.tables import Delivery, OperatorAction
 
 SHORTEST_NAME = 4  # characters
 

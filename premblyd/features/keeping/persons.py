@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from premblyd.features.names.names import Spelt, known_as, look_up
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.queue.digests import Digests
-from premblyd.queue.names import Spelt, known_as, look_up
 from premblyd.store.engine import Lookup, Transaction
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event

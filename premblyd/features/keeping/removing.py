@@ -20,15 +20,16 @@ from premblyd.features.keeping import holds
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.settings import Retention
 from premblyd.features.keeping.tables import ErasedEvent, GoneEvent, KeptFrom, Removed
+from premblyd.features.names.names import GROUPS, Spelt, look_up
+from premblyd.features.names.tables import VerificationName
 from premblyd.prembly.payload import plain_id
 from premblyd.queue import hooks
-from premblyd.queue.names import GROUPS, Spelt, look_up
 from premblyd.record.operating import EVENTS
 from premblyd.store.columns import Kept, Reference, Table, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.store.schema import TABLES
 from premblyd.store.states import RemovedParts
-from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
+from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction
 
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)

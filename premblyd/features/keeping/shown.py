@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from peewee import Case, Tuple, fn
 
 from premblyd.config.models import Config
-from premblyd.features.keeping import holds
+from premblyd.features.keeping import holds, trusted
 from premblyd.features.keeping.retention import DONE, START, periods
 from premblyd.features.keeping.settings import RETENTION, Retention, period_text
 from premblyd.features.keeping.tables import (
@@ -24,7 +24,6 @@ from premblyd.features.keeping.tables import (
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
-from premblyd.queue import heartbeat
 from premblyd.record import queries
 from premblyd.record.events import Show, WholeEvent
 from premblyd.record.told import Item, Part, Severity, Situation, Told, trouble
@@ -115,7 +114,7 @@ def retention(situation: Situation) -> Iterator[Item]:
     holds it, and none of which was deleted lately."""
     if situation.settings is None:
         return
-    counting = functools.partial(heartbeat.counted_ms, wall_ms=situation.now_ms)
+    counting = functools.partial(trusted.counted_ms, wall_ms=situation.now_ms)
     now_ms = situation.database.look(counting)
     for removed, period_ms in periods(RETENTION.of(situation.settings)).items():
         oldest_ms = _oldest_ms(situation.database, removed, now_ms - period_ms - BEHIND_MS)
@@ -213,9 +212,9 @@ def _oldest_ms(database: Database, removed: Removed, until_ms: int) -> int | Non
 def clock(situation: Situation) -> Iterator[Item]:
     """Yield that the clock is far from the trusted time."""
     trusted_ms = situation.database.look(
-        functools.partial(heartbeat.read_trusted, wall_ms=situation.now_ms)
+        functools.partial(trusted.read_trusted, wall_ms=situation.now_ms)
     )
-    if heartbeat.is_apart(trusted_ms, situation.now_ms):
+    if trusted.is_apart(trusted_ms, situation.now_ms):
         now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
         yield Item(
             severity=Severity.URGENT,

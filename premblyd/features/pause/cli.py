@@ -12,10 +12,9 @@ from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
 from premblyd.features.pause import pauses, shown
+from premblyd.features.reading.standing import Standing, standings
 from premblyd.ground.errors import ConfigError, NotFoundError
 from premblyd.ground.words import counted
-from premblyd.record import standing
-from premblyd.record.standing import Standing
 from premblyd.store.engine import Database
 
 _UNTIL_WORDS = (
@@ -82,4 +81,4 @@ def resume(config_path: Path, *, action: str, as_json: bool) -> None:
 
 
 def _standing(record: Database, action: str) -> Standing:
-    return standing.actions(record, record.now_ms(), [action])[0]
+    return standings(record, record.now_ms(), [action])[0]

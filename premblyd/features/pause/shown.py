@@ -6,10 +6,11 @@ from typing import Any
 
 from premblyd.features.pause.pauses import has_lasted_until, is_in_force
 from premblyd.features.pause.tables import Pause
+from premblyd.features.reading.standing import standings
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted, visible
-from premblyd.record import queries, standing
+from premblyd.record import queries
 from premblyd.record.queries import Row, row_of
 from premblyd.record.told import Item, Part, Situation, Target, Told, trouble
 from premblyd.record.troubles import LATE_MS
@@ -61,7 +62,7 @@ def of_queued(database: Database, actions: Collection[str]) -> Told:
 def _paused(situation: Situation) -> Iterator[tuple[PauseRow, int]]:
     """Yield the pauses, and how many deliveries wait for the end of each."""
     paused = in_force(situation.database, situation.now_ms)
-    found = standing.actions(situation.database, situation.now_ms, paused) if paused else []
+    found = standings(situation.database, situation.now_ms, paused) if paused else []
     yield from ((paused[each.action], each.waiting) for each in found if each.action in paused)
 
 

@@ -1,7 +1,9 @@
 """What a feature adds to `premblyd/store/connections.py`, without the library that it needs; and
 what makes a daemon one of several hosts."""
 
+import functools
 import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from premblyd.config.models import Config
@@ -15,6 +17,7 @@ from premblyd.store.writer import Writer
 
 if TYPE_CHECKING:
     from premblyd.features.postgresql.membership import Membership
+    from premblyd.run.starting import Permit
 
 
 def backend(place: DatabaseAddress) -> Backend | None:
@@ -45,10 +48,20 @@ def own_name(settings: Config) -> str | None:
 
 
 def member(
-    *, settings: Config, writer: Writer, own: Identity, backend: Any, **more: Any
+    *,
+    settings: Config,
+    writer: Writer,
+    own: Identity,
+    backend: Any,
+    permitted: Callable[[], "Mapping[str, Permit]"],
+    **more: Any,
 ) -> "Membership":
-    """Return a daemon's part among those on its database."""
-    from premblyd.features.postgresql.membership import Membership, SharedHosts
+    """Return a daemon's part among those on its database. `permitted`: its hooks that run."""
+    from premblyd.features.postgresql.membership import (
+        Membership,
+        SharedHosts,
+        stop_fenced_hooks,
+    )
 
     hosts, names = HOSTS_KEY.of(settings), (action.name for action in settings.actions)
     return Membership(
@@ -57,6 +70,7 @@ def member(
         beacon=backend.beacon(),
         lost_after_s=hosts.lost_after_ms / 1000,
         is_named=hosts.name_value is not None,
+        stop_fenced_hooks=functools.partial(stop_fenced_hooks, permitted),
         **more,
     )
 

@@ -9,15 +9,16 @@ down what they tell, together with what becomes of what a lost one ran.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from premblyd.features.postgresql.sharedclock import SharedClock
 from premblyd.ground import loops
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.telemetry import tell
-from premblyd.ground.times import SharedClock, boot_s
+from premblyd.ground.times import boot_s
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import RUNNING_OF, Queue
 from premblyd.queue.register import (
@@ -30,6 +31,8 @@ from premblyd.queue.register import (
     OwnClaim,
     interrupt_all,
 )
+from premblyd.run.starting import Permit
+from premblyd.run.strays import kill_marked
 from premblyd.store.engine import Row, Statement, Transaction, param, update
 from premblyd.store.states import LOST
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Host
@@ -548,3 +551,19 @@ def _now(clock: SharedClock) -> SharedTime:
 
 async def _nothing() -> Collection[str]:
     return ()
+
+
+async def stop_fenced_hooks(
+    permitted: Callable[[], Mapping[str, Permit]],
+    still_own: Callable[[], Awaitable[Collection[str]]],
+) -> int:
+    """Kill the hooks of deliveries that other hosts have taken over, of those that are `permitted`
+    by the tokens of their claims; return how many processes that were."""
+    permits = dict(permitted())
+    own = await still_own()
+    lost = [permit for token, permit in permits.items() if token not in own]
+    try:
+        return kill_marked({mark for permit in lost for mark in permit.marks})
+    finally:  # also when no process can be looked at now: others start these hooks
+        for permit in lost:
+            permit.revoke()

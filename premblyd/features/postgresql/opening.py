@@ -28,6 +28,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.features.postgresql.settings import Server
+from premblyd.features.postgresql.sharedclock import SharedClock
 from premblyd.features.postgresql.transaction import NOW_MS, look, run
 from premblyd.ground.errors import (
     CannotStartError,
@@ -36,9 +37,8 @@ from premblyd.ground.errors import (
     StoreUnreadableError,
     without_frames,
 )
-from premblyd.ground.times import Clock, SharedClock
+from premblyd.ground.times import Clock
 from premblyd.store.engine import Database, Done, Transaction, query_failed
-from premblyd.store.schema import TABLES
 
 
 class NotGrantedError(PremblydError):
@@ -261,13 +261,6 @@ class _Database(Database, PostgresqlDatabase):
         except psycopg.Error as error:
             raise query_failed(error) from None
         return [column.name for column in cursor.description], cursor.fetchall()
-
-    def vacuum(self, limit_s: float | None = None) -> bool:
-        del limit_s  # others go on meanwhile
-        names = ", ".join(table._meta.table_name for table in TABLES)
-        with translated():
-            self.execute_sql(f"VACUUM {names}")
-        return True
 
     def interrupter(self) -> Callable[[], None]:
         """Return what ends whatever the connection does, without waiting. The server notices within

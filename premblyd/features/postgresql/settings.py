@@ -2,7 +2,7 @@
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,11 @@ from pydantic import (
 
 from premblyd.config.keys import Section
 from premblyd.config.models import Config
-from premblyd.config.secrets import Secret, read_if_allowed, secret_places
+from premblyd.config.secrets import Secret, read_secret, secret_places
 from premblyd.config.values import DurationMs, Model, Name, at_least, sqlite_path
+from premblyd.features.postgresql.sharedclock import SharedClock
 from premblyd.ground.databases import OnServer
+from premblyd.ground.times import Clock
 
 POSTGRESQL = ("postgresql", "postgres")
 # What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
@@ -36,6 +38,9 @@ class Server(OnServer):
 
     url: str
     password: str | None = None
+
+    def clock(self) -> Clock:
+        return SharedClock()
 
     def __str__(self) -> str:
         return self.url
@@ -81,9 +86,15 @@ def _server_url(text: Any) -> str:
 
 
 def _password(value: Any, info: ValidationInfo) -> Secret:
-    """Read the password as a secret. Who may not read it may have another way in, by libpq's own
-    means."""
-    return read_if_allowed(value, secret_places(info))
+    """Read the password as a secret, also where secrets are not looked up, if this user may. Who
+    may not may have another way in, by libpq's own means: then it stays unread there."""
+    places = secret_places(info)
+    try:
+        return read_secret(value, replace(places, look_up=True))
+    except ValueError:
+        if places.look_up:
+            raise
+        return read_secret(value, places)
 
 
 class PostgresqlDatabase(Model):

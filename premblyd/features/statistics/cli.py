@@ -8,12 +8,13 @@ import click
 from premblyd.cli.common import WHEN, database_of, open_to_read, record_options, settings_if_valid
 from premblyd.cli.printing import Column, bold, print_json, print_rows, print_sentence, print_table
 from premblyd.config.values import When
+from premblyd.features.reading.standing import at_rest_in_words
+from premblyd.features.reading.words import duration, percent
 from premblyd.features.statistics import shown
 from premblyd.features.statistics.shown import ActionFigures, EventCount, Period
 from premblyd.ground import times
-from premblyd.ground.words import counted, duration, percent
+from premblyd.ground.words import counted
 from premblyd.prembly.payload import CODES
-from premblyd.record import standing
 
 
 @click.command()
@@ -42,7 +43,7 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
     _print_events(found)
     _print_counts("rejections, as far as they are kept", found.rejections)
     _print_actions(found.actions, at_ms)
-    for name, words in standing.at_rest_in_words(record, at_ms).items():
+    for name, words in at_rest_in_words(record, at_ms).items():
         print_sentence(f"{name} has been {words}.")
 
 

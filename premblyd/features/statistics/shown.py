@@ -14,6 +14,7 @@ from typing import Any, Literal
 from peewee import fn
 
 from premblyd.config.routing import Routing
+from premblyd.features.reading.standing import Standing, standings
 from premblyd.features.statistics.hooks import OTHER, hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
 from premblyd.ground import privacy, times
@@ -21,7 +22,6 @@ from premblyd.ground.privacy import Shape, is_code
 from premblyd.ground.words import counted
 from premblyd.prembly.payload import CODES, WALLET_CODE
 from premblyd.record import queries, standing
-from premblyd.record.standing import Standing
 from premblyd.record.told import Item, Severity, Situation, Target, largest, trouble
 from premblyd.record.troubles import FAILED
 from premblyd.store.engine import Database
@@ -128,7 +128,7 @@ def actions(
     attempts, durations = attempts_of(database, since_ms)
     resting = standing.at_rest(database, now_ms)
     figures = []
-    for stands in standing.actions(database, now_ms, names, others=attempts):
+    for stands in standings(database, now_ms, names, others=attempts):
         name = stands.action
         counts, took = attempts.get(name, {}), durations.get(name, {})
         ended = sum(counts.values()) - counts.get(AttemptOutcome.INTERRUPTED, 0)

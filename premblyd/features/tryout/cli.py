@@ -24,12 +24,12 @@ from premblyd.cli.printing import (
 )
 from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
-from premblyd.config.models import Config, named
+from premblyd.config.models import Config
 from premblyd.config.routing import Routing
 from premblyd.config.values import When
 from premblyd.features.tryout import explaining
 from premblyd.features.tryout.cli_send import sender_options
-from premblyd.features.tryout.explaining import Explanation
+from premblyd.features.tryout.explaining import Explanation, named
 from premblyd.features.tryout.rehearsal import Compared, Difference
 from premblyd.features.tryout.rehearsal import rehearse as play
 from premblyd.ground import logs, times

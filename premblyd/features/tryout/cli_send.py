@@ -16,7 +16,8 @@ from premblyd.cli import as_service, config_option
 from premblyd.cli.common import count_option
 from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
-from premblyd.config.models import Config, Endpoint, named
+from premblyd.config.models import Config, Endpoint
+from premblyd.features.tryout.explaining import named
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.prembly import samples, signature

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from premblyd.features.tryout.typenames import can_be, meant_by
 from premblyd.ground.expressions import Expression, ExpressionError, outer_nodes
 from premblyd.prembly import events
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
@@ -110,10 +111,10 @@ def _check_types(
     """Refuse to compare `type` with a name that no event has; with `is_doubtful`, also with one
     that is nearly a documented one."""
     for name in names if operator in ("eq", "ne") else ():
-        meant = events.meant_by(name)
+        meant = meant_by(name)
         advice = f"; did you mean '{meant}'?" if meant else ""
         text = f"{_spell(left)} {_OPERATORS[operator]} {_spell(right)}"
-        if not events.can_be(name):
+        if not can_be(name):
             always = "always" if operator == "ne" else "never"
             raise ExpressionError(f"{text} is {always} true: no event has such a type{advice}")
         if meant and is_doubtful:

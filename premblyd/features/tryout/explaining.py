@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from premblyd.config.keys import value_of
-from premblyd.config.models import Action, Config, Endpoint, named
+from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import Routing
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget
@@ -17,6 +17,7 @@ from premblyd.queue.hooks import of_features
 from premblyd.run import kinds
 from premblyd.run.invocation import NOT_STORED, Invocation, of_webhook
 
+T = TypeVar("T")
 CONFIRMED = "would be confirmed by asking Prembly first"
 
 
@@ -104,3 +105,14 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
 def _endpoint(settings: Config, name: str | None) -> Endpoint:
     """Return the endpoint called `name`; the first one for None."""
     return named("endpoint", name or None, {each.name: each for each in settings.endpoints})
+
+
+def named(what: str, name: str | None, choices: Mapping[str, T]) -> T:
+    """Return what of a configuration is called `name`; the first for None. Raise PremblydError for
+    a name that it does not have."""
+    if name is None:
+        return next(iter(choices.values()))
+    if name not in choices:
+        has = ", ".join(choices) or "none"
+        raise PremblydError(f"There is no {what} {name}; the configuration has {has}.")
+    return choices[name]

@@ -7,16 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pydantic import BaseModel
+
+from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
-from premblyd.config.values import PLACEHOLDER
+from premblyd.config.secrets import Secret
 from premblyd.features.tryout import conditions
-from premblyd.ground.expressions import ExpressionError
+from premblyd.features.tryout.typenames import OPEN_FAMILIES, can_be, pattern_meant_by
+from premblyd.ground.expressions import Expression, ExpressionError
 from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import WHEN_NAMES, Outcome, Webhook
 from premblyd.record.told import Checked
 
+_LISTS = ("keys", "headers")
+# What stands for a key that has not been put in yet.
+_PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
 # A part of a path with under 16 letters and digits in a row, or with letters alone.
 _GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
@@ -28,7 +35,7 @@ def warnings(checked: Checked) -> Iterator[str]:
     settings, path = checked.settings, checked.path
     in_the_open = (
         place
-        for place, secret in settings.secrets.items()
+        for place, secret in secrets_in(settings)
         if secret.source == "text" and not place.endswith(", url")  # most URLs are no secrets
     )
     if any(in_the_open) and path.stat().st_mode & stat.S_IROTH:
@@ -48,9 +55,32 @@ def warnings(checked: Checked) -> Iterator[str]:
     yield from _of_trust(settings)
 
 
+def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
+    """Yield every secret within a configuration, with its place in words such as
+    `endpoint prembly, key live` or `action crm, url`."""
+    match value:
+        case Secret():
+            section, name, *rest = (step for step in path if step != "hook")
+            words = (step.removesuffix("s") if step in _LISTS else step for step in rest)
+            place = f"{section.removesuffix('_value').removesuffix('s')} {name}"
+            yield ", ".join(filter(None, (place, " ".join(words)))), value
+        case BaseModel():
+            for field_name in type(value).model_fields:
+                yield from secrets_in(getattr(value, field_name), *path, field_name)
+        case dict():
+            for name, item in value.items():
+                yield from secrets_in(item, *path, name)
+        case tuple():
+            for item in value:
+                if isinstance(item, BaseModel):
+                    yield from secrets_in(item, *path, getattr(item, "name", ""))
+                elif isinstance(item, Secret):
+                    yield from secrets_in(item, *path, item.source)
+
+
 def _of_key(text: str) -> str | None:
     """Return what is odd about a key of Prembly's, without quoting it."""
-    if PLACEHOLDER.match(text):
+    if _PLACEHOLDER.match(text):
         return "it is a placeholder; put your account's public key there"
     if _SECRET_KEY.search(text):
         return "it looks like the secret key (…sk_…); webhooks are signed with the public one"
@@ -70,11 +100,19 @@ def _of_words(action: Action, settings: Config) -> Iterator[str]:
         "endpoint": tuple(endpoint.name for endpoint in settings.endpoints),
         "verified_by": (*_signers(settings.endpoints), events.STORED_BY),
     }
-    for expression in (*([action.when] if action.when else []), *action.hook.expressions):
+    for expression in _expressions(action):
         try:
             conditions.check(expression, known_words)
         except ExpressionError as error:
             yield str(error)
+
+
+def _expressions(action: Action) -> Iterator[Expression]:
+    """Yield the expressions that are evaluated for a webhook before the hook runs."""
+    if action.when is not None:
+        yield action.when
+    if isinstance(action.hook, HttpHook) and isinstance(action.hook.send, Selection):
+        yield action.hook.send.select
 
 
 def _of_types(settings: Config) -> Iterator[str]:
@@ -112,13 +150,13 @@ def _of_types(settings: Config) -> Iterator[str]:
 def _of_type(pattern: str) -> str | None:
     """Return what is odd about a pattern of types."""
     if not set(pattern) & {"*", "?"}:
-        meant = events.pattern_meant_by(pattern)
-        if events.can_be(pattern) and not meant:
+        meant = pattern_meant_by(pattern)
+        if can_be(pattern) and not meant:
             return None
         return f"Prembly documents no type {pattern}" + (
             f"; did you mean {meant}?" if meant else ""
         )
-    is_open = pattern.startswith(events.OPEN_FAMILIES)
+    is_open = pattern.startswith(OPEN_FAMILIES)
     if is_open or any(events.matches([pattern], type_) for type_ in events.MEANINGS):
         return None
     return f"no type that Prembly documents is like {pattern}"

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, Case, fn
 
+from premblyd.features.names.names import names_of
+from premblyd.features.names.tables import VerificationName
 from premblyd.features.turns.order import keeps_open
 from premblyd.features.turns.tables import OnceRun
 from premblyd.prembly import events
@@ -22,7 +24,6 @@ from premblyd.queue.digests import Digests
 from premblyd.queue.end import close_open_attempt, release
 from premblyd.queue.hooks import Turn
 from premblyd.queue.jobs import Due, Job
-from premblyd.queue.names import names_of
 from premblyd.store.engine import (
     BulkInsert,
     Lookup,
@@ -33,7 +34,7 @@ from premblyd.store.engine import (
     update,
 )
 from premblyd.store.states import RemovedParts, State
-from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000

@@ -55,7 +55,7 @@ class OnceRun(Table):
     action = Text(PLAIN)
     # Of the one that runs or has succeeded.
     once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
-    # By the names in Prembly's answer: see queue/names.py. Of an erased event: by its reference.
+    # By the names in Prembly's answer: see features/names. Of an erased event: by its reference.
     confirmed_key = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
 
     indexes = ("UNIQUE key (once_key, action) WHERE once_key IS NOT NULL",)

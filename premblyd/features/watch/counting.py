@@ -14,12 +14,22 @@ from premblyd.config.models import Config
 from premblyd.feature import Count, added
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES
-from premblyd.queue.rejections import REASONS
+from premblyd.queue.rejections import ConnectionFault
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
 RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
 ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
+# Why a request is refused: all there are.
+REASONS = (
+    "wrong signature",
+    "missing signature",
+    "malformed signature",
+    "missing token",
+    "address not allowed",
+    "body too large",
+    *(noise.value for noise in ConnectionFault),
+)
 # In seconds. Prembly waits 10 s for an answer; a hook may run for minutes.
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from premblyd.config.models import Config
+from premblyd.features.reading.readers import Readers
 from premblyd.features.watch.alerts import AlertLog, TroubleWatch
 from premblyd.features.watch.counting import Counts
 from premblyd.features.watch.settings import CHECKIN
@@ -20,7 +21,6 @@ from premblyd.ground.times import Clock
 from premblyd.record.told import Family, Situation
 from premblyd.services import Part, Services
 from premblyd.store.connections import backend
-from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
 
 AGAIN_S = 15.0  # after what failed: Healthchecks.io drops more than five heartbeats a minute

@@ -23,8 +23,9 @@ from prometheus_client.registry import Collector
 
 from premblyd import __version__
 from premblyd.feature import added
+from premblyd.features.reading.standing import standings
 from premblyd.features.watch.counting import Counts, Histogram
-from premblyd.record import queries, standing, troubles
+from premblyd.record import queries, troubles
 from premblyd.record.told import Family, Situation
 from premblyd.store.tables import Event
 
@@ -43,7 +44,7 @@ def _of_record(situation: Situation) -> Iterator[Family]:
         newest = "When the newest event came; absent while there is none."
         yield Family("premblyd_last_event_timestamp_seconds", newest, last_ms / 1000)
     configured = situation.settings.actions if situation.settings else ()
-    found = standing.actions(database, now_ms, [action.name for action in configured])
+    found = standings(database, now_ms, [action.name for action in configured])
     for name, help_text in (
         ("waiting", "Deliveries that wait to run, for the first time or again."),
         ("overdue", "Deliveries that are due and do not run yet, of actions that are not paused."),

@@ -3,8 +3,9 @@ The errors of one are none of the other's."""
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from peewee import PeeweeException
@@ -25,11 +26,14 @@ class Cipher:
     """A SQLite for encrypted files. `connect`: opens the file that a URI names, by a key; by None,
     a plain one that is to be encrypted. `encrypt`: writes what is in that into the empty file that
     a URI names, by a key. `require`: raises CannotStartError when it is not installed; so do the
-    others. It adds its module to MODULES."""
+    others. It adds its module to MODULES. `keys`: yields the key in a file, and the next one while
+    it is being changed; raises LacksRightsError when this user may not read it, CannotStartError
+    when there is none."""
 
     connect: Callable[..., sqlite3.Connection]
     encrypt: Callable[[sqlite3.Connection, str, str], None]
     require: Callable[[], object]
+    keys: Callable[[Path], Iterator[str]]
 
 
 @functools.cache

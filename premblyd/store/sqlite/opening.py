@@ -4,14 +4,12 @@ with it; and what SQLite says of a failure, in the store's own errors and in wor
 import contextlib
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from peewee import SqliteDatabase
 
-from premblyd.ground import databases
 from premblyd.ground.databases import is_plain
 from premblyd.ground.errors import (
     CannotStartError,
@@ -74,7 +72,6 @@ def check_schema(database: Database, path: Path) -> None:
 
 _CACHED_STATEMENTS = 256  # prepared: with inserts of every size, a daemon has more than 128
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
-LOG_WAIT_MS = 500  # what empties the log waits for who reads, and who writes waits for it
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -116,25 +113,6 @@ class _Database(Database, SqliteDatabase):
                 raise query_failed(error) from None
         raise PremblydError(ONLY_READS)
 
-    def vacuum(self, limit_s: float | None = None) -> bool:
-        """See Database. The temporary file is beside the database: as large, and as private."""
-        connection = self.connection()
-        alarm = threading.Timer(limit_s or threading.TIMEOUT_MAX, self.interrupter())
-        with translated():
-            folder = str(real_path(self._path).parent).replace("'", "''")
-            connection.execute(f"PRAGMA temp_store_directory = '{folder}'")
-            connection.execute("PRAGMA temp_store = file")
-            connection.execute("PRAGMA wal_autocheckpoint = 0")  # which the alarm would end
-            alarm.start()
-            try:
-                connection.execute("VACUUM")
-            finally:
-                alarm.cancel()
-            connection.execute(f"PRAGMA busy_timeout = {LOG_WAIT_MS}")
-            connection.execute("PRAGMA wal_checkpoint(passive)")  # nobody waits for most of it
-            [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(truncate)").fetchall()
-        return not is_busy
-
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()
 
@@ -145,7 +123,7 @@ class _Database(Database, SqliteDatabase):
         return interrupt
 
     def _connect(self) -> sqlite3.Connection:
-        keys = None if self._key_path is None else databases.keys_in(self._key_path)
+        keys = None if self._key_path is None else connecting.cipher().keys(self._key_path)
         options = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, **self.connect_params}
         before = identity(self._path)
         try:

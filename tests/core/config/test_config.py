@@ -257,18 +257,6 @@ def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_pat
     assert f"{problem}, then restart the service" in ended.stderr
 
 
-def test_every_secret_is_found_with_its_place() -> None:
-    secrets = "headers: {Authorization: h}, proxy: http://x:1, sign_with: " + WHSEC
-    text = HTTP + f"{secrets}}}}}\n{ITEM.replace('a,', 'b,')}shell: x, env: {{A: e}}}}"
-    found = parse(text).secrets
-    assert list(found) == [
-        "endpoint p, key live",
-        *(f"action a, {name}" for name in ("url", "header Authorization", "sign_with", "proxy")),
-        "action b, env A",
-    ]
-    assert found["action b, env A"].reveal() == "e"
-
-
 @for_each(
     ("text", "host", "cluster"),
     [

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import found_events
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.store.connections import connect_operator
-from premblyd.store.states import InquiryResult, Purpose
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
 from tests.support.store import Store, new_event

@@ -9,11 +9,11 @@ import pytest
 
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
+from premblyd.features.asking.reconciliation import reconciled
 from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.postgresql import shown
 from premblyd.features.postgresql.membership import SharedHosts
 from premblyd.ground.times import HOUR_MS
-from premblyd.queue.heartbeat import reconciled
 from premblyd.record import troubles
 from premblyd.record.told import MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.record.troubles import LACKING_MS, LATE_MS

@@ -21,14 +21,15 @@ from premblyd.features.asking.awaited import (
     waiting_unknown,
 )
 from premblyd.features.asking.settling import NewAnswer, add_answer
+from premblyd.features.asking.standing import Standing, standing_of
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import STANDING, settled_in_record
 from premblyd.features.asking.tables import DOUBTS
+from premblyd.features.names.names import Spelt, look_up
 from premblyd.prembly.events import MEANINGS
-from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
+from premblyd.prembly.payload import Outcome, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.names import Spelt, look_up
 from premblyd.store.engine import Transaction
-from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
 from tests.support.engines import place as place  # noqa: PLC0414 (a fixture)
 from tests.support.queue import claim, question
@@ -448,6 +449,6 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
     verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}
     lookup = Spelt.of(Event.select(Event.reference, STANDING), Event)
     look = store.writer.call(lambda transaction: look_up(transaction, lookup, events))
-    assert dict(store.wait(look)) == {name: v.standing for name, v in verdicts.items()}
+    assert dict(store.wait(look)) == {name: standing_of(v) for name, v in verdicts.items()}
     settled = store.call(lambda transaction: settled_in_record(transaction, events))
-    assert settled.keys() == {n for n, v in verdicts.items() if v.standing is Standing.RESULT}
+    assert settled.keys() == {n for n, v in verdicts.items() if standing_of(v) is Standing.RESULT}

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from premblyd.features.asking.standing import Standing, standing_of
 from premblyd.prembly import payload
-from premblyd.prembly.payload import Standing
 from tests.features.asking.test_pending import DAY_MS, MINUTE_MS, At, make_asker
 from tests.support import prembly_api
 from tests.support.configuration import shell
@@ -129,7 +129,7 @@ def tell(api: PremblyApi, name: str, answer: Answer) -> None:
 @pytest.mark.parametrize("row", ROWS)
 async def test_each_webhook_beside_each_answer(at: At, row: str) -> None:
     stored = ROWS[row]
-    assert payload.read(json.dumps(stored.says).encode()).standing is stored.standing
+    assert standing_of(payload.read(json.dumps(stored.says).encode())) is stored.standing
     is_session = "session_id" in stored.says
     answers = {
         name: answer

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from premblyd.features.asking.log import LogEntry
+from premblyd.features.asking.standing import Standing
 from premblyd.ground import times
 from premblyd.prembly import payload
-from premblyd.prembly.payload import Standing, session_reference
+from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import Inbox
 from premblyd.store.connections import backend
 from premblyd.store.writer import Writer

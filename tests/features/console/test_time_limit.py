@@ -12,7 +12,7 @@ from tests.support.daemon import Premblyd
 SLOW = """
 import os, time
 from premblyd.ground import jsontext
-from premblyd.store.readers import Readers
+from premblyd.features.reading.readers import Readers
 from premblyd.features.statistics import shown as statistics
 
 def is_slow():

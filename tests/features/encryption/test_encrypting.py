@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from premblyd.config.load import load_config
+from premblyd.features.encryption import keys as keyfiles
 from premblyd.features.encryption.cli import Encrypted, encrypt_record, opening_key
 from premblyd.ground import databases
 from premblyd.ground.databases import EncryptedFile, is_plain, key_of
@@ -114,7 +115,7 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
         again = run("record", "encrypt", "--config", daemon.config)
         assert (again.code, "Another premblyd uses" in again.err) == (75, True)
         daemon.stop()
-    key = databases.read_key(place.key_path)
+    key = keyfiles.read_key(place.key_path)
     assert b"canary" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     with closing(connecting.connect(place.path.as_uri(), [key])) as database:
         assert database.execute("SELECT * FROM event").fetchall() == before
@@ -127,7 +128,7 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
     done = json_of(config, "record", "encrypt", "--new-key", new_key(folder))
     old = folder / "database.key.old-1"
     assert (done["finished"], done["removed_key"], done["old_key"]) == (False, None, str(old))
-    assert (databases.read_key(old), databases.read_key(place.key_path)) == (KEY, OTHER)
+    assert (keyfiles.read_key(old), keyfiles.read_key(place.key_path)) == (KEY, OTHER)
     assert place.key_path.stat().st_mode & 0o777 == 0o640
     assert paused(place) == ["in-file", "in-log"]
     with closing(connecting.connect(Path(done["old_file"]).as_uri(), [KEY])) as database:
@@ -218,11 +219,11 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
     assert paused(place) == ["in-file", "in-log"]
     assert is_plain(place.path) is False
     assert not next_key.exists()
-    assert again.finished == (is_changing and databases.read_key(place.key_path) == OTHER)
+    assert again.finished == (is_changing and keyfiles.read_key(place.key_path) == OTHER)
     assert (again.dropped is not None) == (is_changing and not again.finished)
     assert is_done <= (again == Encrypted())
-    if databases.read_key(place.key_path) == OTHER:
-        assert databases.read_key(place.key_path.with_name("database.key.old-1")) == KEY
+    if keyfiles.read_key(place.key_path) == OTHER:
+        assert keyfiles.read_key(place.key_path.with_name("database.key.old-1")) == KEY
     assert not beside(place.path, "-wal").exists()
     shutil.rmtree(folder)
     return is_done
@@ -344,7 +345,7 @@ def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:
     made = run("init", "--encryption", folder)
     key = folder / "database.key"
     assert (made.code, f"Made the key {key}" in made.out) == (0, True)
-    assert (key.stat().st_mode & 0o777, len(databases.read_key(key))) == (0o600, 64)
+    assert (key.stat().st_mode & 0o777, len(keyfiles.read_key(key))) == (0o600, 64)
     first = key.read_text()
     (folder / "credentials").mkdir()
     (folder / "credentials" / "prembly-live-key").write_text("key")

@@ -14,6 +14,7 @@ import pytest
 
 from premblyd.config.load import load_config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.features.encryption import keys as keyfiles
 from premblyd.features.encryption.settings import key_path
 from premblyd.ground import databases
 from premblyd.ground.databases import EncryptedFile
@@ -140,14 +141,14 @@ def test_a_key_file_is_read_within_bounds_and_never_waited_for(tmp_path: Path) -
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
         with pytest.raises(PremblydError, match=re.escape(str(path))):
-            databases.read_key(path)
+            keyfiles.read_key(path)
 
 
 def test_who_may_not_read_the_key_is_told_as_whom_to_run_it(
     encrypted: EncryptedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse = mock.Mock(side_effect=PermissionError(13, "Permission denied"))
-    monkeypatch.setattr("premblyd.ground.databases.os.open", refuse)
+    monkeypatch.setattr("premblyd.features.encryption.keys.os.open", refuse)
     encrypted.key_path.chmod(0o640)
     with pytest.raises(LacksRightsError, match="You may not read") as caught:
         connect_read_only(encrypted)
@@ -164,7 +165,7 @@ def test_of_a_key_that_root_put_back_it_is_told_whose_it_should_be() -> None:
         os.seteuid(NOBODY)
         try:
             with pytest.raises(LacksRightsError, match=f"sudo chown premblyd: {path}") as caught:
-                databases.read_key(path)
+                keyfiles.read_key(path)
         finally:
             os.seteuid(0)
         assert caught.value.by_user is None

@@ -12,10 +12,12 @@ from peewee import Model
 
 from premblyd.features.asking.confirm import write_down
 from premblyd.features.asking.hooks import Confirmed
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
 from premblyd.features.keeping.persons import Named
+from premblyd.features.names.tables import VerificationName
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
@@ -24,8 +26,8 @@ from premblyd.store.columns import DIGEST, PLAIN, ColumnType, columns
 from premblyd.store.connections import connect_operator
 from premblyd.store.schema import TABLES
 from premblyd.store.sqlite import opening
-from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
-from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
+from premblyd.store.states import AttemptOutcome, State
+from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.keeping import erasing, erasurelines, holds
 from premblyd.features.keeping.erasurelines import AppliedAgain, Line, all_lines, union
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.times import DAY_MS
 from premblyd.queue.inbox import NewDelivery
 from premblyd.store.connections import connect_operator, connect_read_only
-from premblyd.store.states import InquiryResult, Purpose
 from tests.features.keeping.test_erasing import (
     ABOUT_PERSON,
     ADA,

@@ -7,6 +7,7 @@ import pytest
 
 from premblyd.features.asking.confirm import by_itself, write_down
 from premblyd.features.asking.settling import Answers, NewAnswer
+from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.turns.once import MAX_HOLD_MS, once_key
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
@@ -16,7 +17,6 @@ from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.queue.register import Hosts
 from premblyd.run.invocation import of_job
 from premblyd.store.columns import PLAIN, Kept, columns
-from premblyd.store.states import InquiryResult, Purpose
 from premblyd.store.tables import Event
 from tests.support.erasing import forget, remove_record
 from tests.support.hosts import identity

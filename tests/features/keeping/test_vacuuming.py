@@ -100,7 +100,7 @@ def test_no_byte_of_the_person_is_in_file_or_log(
 
 def test_while_somebody_reads_it_it_stays(in_file: InFile, monkeypatch: pytest.MonkeyPatch) -> None:
     store, database = in_file
-    monkeypatch.setattr("premblyd.store.sqlite.opening.LOG_WAIT_MS", 1)
+    monkeypatch.setattr("premblyd.features.keeping.vacuuming.LOG_WAIT_MS", 1)
     erase(store, database)
     with closing(connect_operator(store.path)) as reader:
         reader.execute_sql("BEGIN")
@@ -133,7 +133,7 @@ def test_one_that_takes_too_long_is_given_up_and_changes_nothing(
     monkeypatch.setattr(database, "interrupter", lambda: interrupt)
     database.connection().set_progress_handler(go_on, 100)  # no pragma takes so many steps
     with pytest.raises(StoreUnavailableError, match="interrupted"):
-        database.vacuum(0.001)
+        vacuuming.write_anew(store.path, database, 0.001)
     assert store.rows("PRAGMA integrity_check") == [("ok",)]
     assert store.rows(OTHERS) == [(20,)]
 

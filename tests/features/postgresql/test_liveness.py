@@ -5,7 +5,7 @@ import time
 import pytest
 
 from premblyd.features.postgresql.membership import Liveness, Observation, SharedTime, Sighting
-from premblyd.ground.times import SharedClock
+from premblyd.features.postgresql.sharedclock import SharedClock
 
 
 def at(boot_s: float, shared_s: float | None = None) -> SharedTime:

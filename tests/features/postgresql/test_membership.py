@@ -17,8 +17,9 @@ from premblyd.features.postgresql.membership import (
     Sighting,
     TimeRead,
 )
+from premblyd.features.postgresql.sharedclock import SharedClock
 from premblyd.ground.errors import StoreUnavailableError
-from premblyd.ground.times import SharedClock
+from premblyd.run.starting import Permit
 from premblyd.store.engine import Statement
 from tests.support.database import new_place
 from tests.support.hosts import identity
@@ -226,3 +227,20 @@ def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDi
     (seen,) = [line for line in lines if line["event"] == "host.seen"]
     assert (seen["name"], seen["worker"]) == ("b", "b:1:boot")
     assert abs(member.clock.now_ms() - beacon.now_ms) < 3_600_000, "the database's, of long ago"
+
+
+def test_hooks_that_others_have_end_if_none_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of descriptors, /proc can't be read."""
+
+    def fail(_: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(membership, "kill_marked", fail)
+    own, lost = Permit(), Permit()
+
+    async def still_own() -> list[str]:
+        return ["own"]
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(membership.stop_fenced_hooks(lambda: {"own": own, "lost": lost}, still_own))
+    assert (own.is_revoked, lost.is_revoked) == (False, True)

@@ -342,12 +342,6 @@ def test_a_mistake_in_an_alert_is_told(tmp_path: Path, line: str, mistake: str) 
     assert problem.line == 4
 
 
-def test_secrets_of_an_alert_are_known_by_their_place() -> None:
-    http = {"url": "https://x", "headers": {"Authorization": "hush"}}
-    secrets = settings(alerts=(alert("dead", http=http),)).secrets
-    assert "alert page, header Authorization" in secrets
-
-
 def page(folder: Path, *on: Any) -> dict[str, Any]:
     """Return an alert that writes what it is told into files of `folder`."""
     script = f"cat > {folder}/text; env > {folder}/part; mv {folder}/part {folder}/told"

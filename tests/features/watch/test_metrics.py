@@ -13,11 +13,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from premblyd.features.watch.counting import Counts, Histogram
+from premblyd.features.watch.counting import REASONS, Counts, Histogram
 from premblyd.features.watch.daemon import Exporter
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.times import Clock
-from premblyd.queue.rejections import REASONS, ConnectionFault
+from premblyd.queue.rejections import ConnectionFault
 from tests.support.database import away
 from tests.support.jobs import action, endpoint, settings
 from tests.support.pages import PAGES, ROOT, explained

@@ -11,13 +11,13 @@ import pytest
 from premblyd.features.asking import answers, confirm
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.settling import Answers, NewAnswer, add_answer
+from premblyd.features.names.names import MAX_NAMES, learn_names
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly import payload
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.names import MAX_NAMES, learn_names
 from premblyd.record import troubles
 from premblyd.record.told import Situation
 from premblyd.run import dispatcher

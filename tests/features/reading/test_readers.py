@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from premblyd.features.postgresql.settings import Server
+from premblyd.features.reading import readers
+from premblyd.features.reading.readers import Readers, TooBusyError, TooSlowError
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError, StoreUnreadableError
 from premblyd.record import queries
-from premblyd.store import readers
 from premblyd.store.connections import backend, translated
 from premblyd.store.engine import Database
-from premblyd.store.readers import Readers, TooBusyError, TooSlowError
 from premblyd.store.tables import Event
 from tests.support.postgresql import SUPERUSER, of_session, rows
 from tests.support.waiting import wait_until

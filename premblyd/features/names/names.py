@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, Self
 
 from peewee import Query
 
+from premblyd.features.names.tables import VerificationName
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param, update
-from premblyd.store.tables import VerificationName
 
 MAX_NAMES = 20  # of one verification: what has more is no name
 LOCK_COUNT = 16
@@ -130,12 +130,6 @@ class Spelt(NamedTuple):
     def of(cls, query: Query, table: Any) -> Self:
         """Return the look-up of a query of `table`, which has both columns."""
         return cls(Lookup(query, table.reference), Lookup(query.clone(), table.reference_key))
-
-
-def reference_key(reference: str | None) -> str | None:
-    """Return what a row with this reference has as its key."""
-    plain = plain_id(reference) if reference else None
-    return None if plain == reference else plain
 
 
 def look_up(transaction: Transaction, spelt: Spelt, references: Collection[str]) -> list[Row]:

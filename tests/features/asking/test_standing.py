@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from premblyd.features.asking.standing import Standing, is_final, standing_of
 from premblyd.prembly import events
-from premblyd.prembly.payload import Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
 from tests.support.rows import for_each
 
 VERIFIED = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}
@@ -31,9 +32,9 @@ STANDINGS: list[tuple[Standing, dict[str, Any]]] = [
 @for_each(("standing", "fields"), STANDINGS)
 def test_what_settles_is_listed_all_else_open(standing: Standing, fields: dict[str, Any]) -> None:
     verdict = Verdict(reference="r-1", **fields)
-    assert verdict.standing is standing
-    assert verdict.is_final == (standing in (Standing.RESULT, Standing.CODE))
-    assert Verdict(**fields).standing is standing
+    assert standing_of(verdict) is standing
+    assert is_final(verdict) == (standing in (Standing.RESULT, Standing.CODE))
+    assert standing_of(Verdict(**fields)) is standing
 
 
 @for_each("type_", events.MEANINGS)
@@ -41,4 +42,4 @@ def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -
     is_about = events.is_about_verification(type_)
     for standing, fields in STANDINGS:
         expected = standing if is_about else Standing.ELSEWHERE
-        assert Verdict(reference="r-1", type=type_, **fields).standing is expected
+        assert standing_of(Verdict(reference="r-1", type=type_, **fields)) is expected

@@ -1,0 +1,5 @@
+"""The readers' tests run on every engine."""
+
+from tests.support.engines import place
+
+__all__ = ["place"]
