@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from premblyd import __version__, presence
 from premblyd.config import load
+from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.config.routing import Routing
@@ -45,6 +46,7 @@ class Made:
     settings: Config
     routing: Routing
     actions: Actions
+    kinds: Collection[type[Hook]]  # of all their hooks
     of_parts: Sequence[Any]  # what each has prepared
 
 
@@ -258,7 +260,7 @@ class Daemon:
     async def reload(self, made: Made) -> None:
         """Use these settings from the next request and claim on."""
         settings = made.settings
-        self._runners.need(action.hook for action in settings.actions)  # it may fail: first
+        self._runners.need(made.kinds)  # it may fail: first
         for key in load.changed(self._started_with, settings):
             tell("config.needs_restart", setting=key)
         self._settings = settings
@@ -285,11 +287,13 @@ class Daemon:
             settings=settings,
             routing=routing,
             actions=Actions(settings.actions, gates),
+            kinds={type(action.hook) for action in settings.actions},
             of_parts=[part.prepare(settings, routing) for part in self._parts],
         )
 
     def _configure(self, made: Made) -> None:
         settings = made.settings
+        self._runners.need(made.kinds)
         self._runners.configure(settings)
         self._dispatcher.configure(
             made.actions, settings.total_concurrency, settings.max_hook_bytes

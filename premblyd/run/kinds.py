@@ -69,24 +69,22 @@ class Runners:
         self._by_kind: dict[type[Hook], Runner[Any]] = {}
         self._interrupted = False
 
-    def need(self, hooks: Iterable[Hook]) -> None:
-        """Make those that these hooks need. Raise OSError, RuntimeError or MemoryError, when the
-        machine lacks something for that."""
-        for hook in hooks:
-            self._of(hook)
+    def need(self, kinds: Iterable[type[Hook]]) -> None:
+        """Make those that hooks of these kinds need. Raise OSError, RuntimeError or MemoryError,
+        when the machine lacks something for that."""
+        for kind in kinds:
+            self._of(kind)
 
     def configure(self, settings: Config) -> None:
         self._settings = settings
         for runner in {*self._by_kind.values()}:
             runner.configure(settings)
-        self.need(action.hook for action in settings.actions)
 
     def run(self, hook: Hook, invocation: Invocation) -> Awaitable[Result]:
         """Run the hook once, by the runner of its kind."""
-        return self._of(hook).run(hook, invocation)
+        return self._of(type(hook)).run(hook, invocation)
 
-    def _of(self, hook: Hook) -> Runner[Any]:
-        kind = type(hook)
+    def _of(self, kind: type[Hook]) -> Runner[Any]:
         if kind not in self._by_kind:
             wanted = runner_of(kind)
             made = {type(each): each for each in self._by_kind.values()}
