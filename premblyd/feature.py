@@ -30,7 +30,9 @@ none of those that it does not need:
     pages.py      PAGES, LINKS, PANELS: pages of the console, entries of its navigation, parts of
                   its pages (features/console). Only the console imports it, so it may import the
                   console. Their templates are in the folder `templates`
-    kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
+    kinds.py      KINDS: kinds of hooks, each a model and where its runner is (`run/kinds.py`).
+                  PREVIEWS: and where what returns what `explain` shows of one
+                  (tryout/explaining.py)
     hooks.py      HOOKS: what it does on the way of a webhook; WITHHELD, HELD_UNTIL: parts of the
                   core's statements; FORGOTTEN, RUNS_ERASED: what it says of what was erased
                   (queue/hooks.py); REMOVED_UNTIL, NAMED_SINCE: of what was removed (asking/days.py,

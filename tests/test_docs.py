@@ -18,7 +18,7 @@ import pytest
 import premblyd
 from premblyd.cli import COMMANDS, GROUPS, main
 from premblyd.features import FEATURES
-from premblyd.prembly import samples
+from premblyd.features.tryout import samples
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import WHEN_NAMES
 from premblyd.store.columns import Holds, Kept, columns

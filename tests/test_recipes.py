@@ -10,8 +10,8 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
-from premblyd.features.tryout import cli_demo
-from premblyd.prembly import events, payload, samples
+from premblyd.features.tryout import cli_demo, samples
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome, Verdict, Webhook
 from tests.support.commands import run
 from tests.support.jobs import webhook

@@ -29,27 +29,11 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, TextIO, cast, get_args
 
 import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-# structlog loads rich when it finds it, for tracebacks that no log of ours has: 3 MB of memory.
-_without_rich = sys.modules.setdefault("rich", cast("Any", None)) is None
-import structlog  # noqa: E402
-from structlog.typing import (  # noqa: E402
-    EventDict,
-    FilteringBoundLogger,
-    Processor,
-    WrappedLogger,
-)
-
-if _without_rich:
-    del sys.modules["rich"]
-
-from premblyd.ground import jsontext, times  # noqa: E402
-from premblyd.ground.privacy import (  # noqa: E402
-    DROPPED_LOG_KEYS,
-    OWN_LOG_KEYS,
-    is_prembly_id,
-    stand_in,
-)
+from premblyd.ground import jsontext, times
+from premblyd.ground.privacy import DROPPED_LOG_KEYS, OWN_LOG_KEYS, is_prembly_id, stand_in
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 

@@ -9,10 +9,6 @@ from typing import Any, Self
 from premblyd.ground.errors import PremblydError, StoreUnavailableError
 from premblyd.ground.telemetry import tell
 
-# Of threads beside the loop, which each may hold it up for so long at each of its turns (Python's
-# default is 5 ms).
-SWITCH_S = 0.0005
-
 
 class Loops:
     """One task group for all of them, so that no daemon goes on when any has ended.

@@ -101,11 +101,6 @@ FIELDS = {
 }
 SHAPES = {name: shape for shape, names in FIELDS.items() for name in names.split()}
 
-# --- What a preview of a hook shows -------------------------------------------------------
-
-# Headers of an http hook whose value is masked, besides the endpoint's signature header.
-MASKED_REQUEST_HEADERS = frozenset({"webhook-signature", "token"})
-
 # --- What is logged -----------------------------------------------------------------------
 
 # Keys of a log line whose value is dropped whatever it is (docs.prembly.com; fields that

@@ -5,7 +5,6 @@ import functools
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -39,15 +38,6 @@ def iso(ms: int) -> str:
 def day(ms: int) -> str:
     """Return the day of a time, UTC: 2026-01-31."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
-
-
-def for_html(ms: Any) -> str:
-    """Return a time for the `datetime` of a <time>, which knows no microseconds; nothing for what
-    is none."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError, TypeError):
-        return ""
 
 
 def from_iso(text: str) -> int:

@@ -1,1 +1,1 @@
-"""What Prembly sends: how it is signed, what it means, and samples of it."""
+"""What Prembly sends: how it is signed, and what it means."""

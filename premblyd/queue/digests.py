@@ -6,8 +6,8 @@ names one by one: so these digests are personal data still, of those who can be 
 """
 
 from hashlib import blake2b
+from typing import Self
 
-from premblyd.prembly.payload import plain_id
 from premblyd.store.engine import Transaction
 
 KEY_DIGITS = 32
@@ -20,25 +20,9 @@ class Digests:
         self._key = key
 
     @classmethod
-    def of(cls, transaction: Transaction) -> "Digests":
+    def of(cls, transaction: Transaction) -> Self:
         """Return those of the database that this transaction is of."""
         return cls(transaction.digest_key)
-
-    def of_reference(self, reference: str) -> str:
-        """Return what stands for a reference, in all of its spellings."""
-        return self._digest(b"reference", plain_id(reference))
-
-    def of_session(self, session_id: str) -> str:
-        """Return what stands for the id of a session, in all of its spellings."""
-        return self._digest(b"session", plain_id(session_id))
-
-    def of_user(self, user_ref: str) -> str:
-        """Return what stands for a person's `user_ref`."""
-        return self._digest(b"user", user_ref)
-
-    def of_event(self, event_id: int) -> str:
-        """Return what stands for one event that somebody named."""
-        return self._digest(b"event", str(event_id))
 
     def of_body(self, sha256: bytes) -> str:
         """Return what stands for a body, by its SHA-256: a body has a few digits that are unknown,

@@ -31,8 +31,6 @@ from premblyd.store.columns import columns as columns_of
 from premblyd.store.connections import translated
 from premblyd.store.engine import Database
 
-# The columns that have a reference or a user_ref, or what stands for one.
-NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
 MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
 FEW = 4_000  # rows of an index: a statement looks at all of them
 RowType = TypeVar("RowType")

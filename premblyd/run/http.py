@@ -5,7 +5,6 @@ import asyncio
 import base64
 import functools
 import hmac
-import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,25 +12,20 @@ from typing import Any
 
 import orjson
 
-from premblyd.config.hooks import SIGNING_PREFIX, HttpHook, Selection, signing_key
+from premblyd.config.hooks import HttpHook, Selection, signing_key
 from premblyd.config.models import Config, Endpoint
-from premblyd.config.secrets import Secret
 from premblyd.ground import jsontext, times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import EvaluationError
 from premblyd.ground.httpclient import HttpClient, Request, Response, retry_after_s
-from premblyd.ground.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation, masked
+from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import LapsedError, Patience, Permit
 from premblyd.store.states import AttemptOutcome
 
-PREVIEW_BYTES = 2000
-# Signs in a preview, in place of the real secret; the signature is masked there.
-STAND_IN = Secret("stand-in", SIGNING_PREFIX + "A" * 24)
 _GONE = 410
 # In the unit of jsontext.weight: twice what the largest body weighs. The steps of an expression
 # don't bound its result: a few doublings make more than any memory holds.
@@ -197,27 +191,6 @@ class HttpRunner:
         if bodies.is_quick(invocation.body) and not is_selection:
             return make()
         return await asyncio.get_running_loop().run_in_executor(self._aside, make)
-
-    @staticmethod
-    def preview(hook: HttpHook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
-        """Return the exact request, with secrets masked, or why it can't be made."""
-        shown = masked(hook)
-        if hook.sign_with:
-            shown = shown.model_copy(update={"sign_with": STAND_IN})
-        try:
-            request = make_request(shown, invocation, masked(endpoint), time.time())
-        except BodyError as error:
-            return {"error": str(error)}
-        private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
-        headers = {
-            name: MASK if name.lower() in private else value for name, value in request.headers
-        }
-        return {
-            "url": re.sub(r"//[^/]*@", f"//{MASK}@", request.url),  # without its login
-            "headers": headers,
-            "body_bytes": len(request.body),
-            "body": request.body[:PREVIEW_BYTES].decode("utf-8", "replace"),
-        }
 
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""

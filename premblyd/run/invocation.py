@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from premblyd.config.secrets import Secret
 from premblyd.config.values import Model
-from premblyd.ground.privacy import MASK
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import of_features
@@ -107,23 +105,3 @@ def of_webhook(
         is_erased=is_erased,
         permit=permit,
     )
-
-
-def masked(model: M) -> M:
-    """Return the hook or endpoint with a mask for the value of every secret, looked up or not. A
-    URL that the configuration gives as text is shown."""
-    return model.model_copy(update={name: _mask(value) for name, value in model})
-
-
-def _mask(value: Any) -> Any:
-    match value:
-        case Secret(source="text") if value.value and value.value.startswith("http"):
-            return value
-        case Secret():
-            return Secret(value.source, f"{MASK} ({value.source})")
-        case dict():
-            return {name: _mask(item) for name, item in value.items()}
-        case Model():
-            return masked(value)
-        case _:
-            return value

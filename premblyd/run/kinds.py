@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
-from premblyd.config.models import Config, Endpoint
+from premblyd.config.models import Config
 from premblyd.feature import added
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation
@@ -35,10 +35,6 @@ class Runner(Protocol[H_contra]):
     def close(self) -> None:
         """Give back what the runner holds. Nothing runs any more."""
 
-    @staticmethod
-    def preview(hook: H_contra, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
-        """Return what `run` would do, with secrets masked. They need not have been looked up."""
-
 
 # Where the class of each kind's runner is: it is imported for the first action with such a hook.
 RUNNERS: dict[type[Hook], str] = {
@@ -53,11 +49,6 @@ def runner_of(kind: type[Hook]) -> type[Runner[Any]]:
     """Return the class that runs hooks of this kind."""
     found: type[Runner[Any]] = pkgutil.resolve_name(RUNNERS[kind])
     return found
-
-
-def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
-    """Return what running the hook would do, with secrets masked."""
-    return runner_of(type(hook)).preview(hook, invocation, endpoint)
 
 
 class Runners:

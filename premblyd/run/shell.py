@@ -9,12 +9,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from premblyd.config.hooks import DEFAULT_PATH, CommandHook, ProcessHook, ShellHook
-from premblyd.config.models import Config, Endpoint
+from premblyd.config.models import Config
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation, masked
+from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children, Process, mark_of
 from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
 from premblyd.store.states import AttemptOutcome
@@ -83,17 +83,6 @@ class ShellRunner:
         self._threads.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
-
-    @staticmethod
-    def preview(
-        hook: ShellHook | CommandHook, invocation: Invocation, endpoint: Endpoint
-    ) -> dict[str, Any]:
-        """Return the exact command and environment, with secrets masked."""
-        return {
-            "command": command_line(hook),
-            "environment": environment(masked(hook), invocation.environment, os.environ),
-            "stdin_bytes": len(invocation.body),
-        }
 
     def _run(
         self,

@@ -21,7 +21,6 @@ from premblyd.store.columns import Table
 
 Row = tuple[Any, ...]
 Done = TypeVar("Done")
-UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
 
 
 @dataclass(frozen=True, slots=True)

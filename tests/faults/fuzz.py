@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from premblyd.cli import main as premblyd
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.features.tryout import samples
 from premblyd.ground.errors import ConfigError, SignatureError
-from premblyd.prembly import events, payload, samples, signature
+from premblyd.prembly import events, payload, signature
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.arrivals import event_key

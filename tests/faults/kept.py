@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.queue.digests import Digests
 from premblyd.queue.end import CRASHED, UNSTARTED
 from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.store.columns import PLAIN, Column, Kept, columns
@@ -142,6 +142,6 @@ def _come_back(connection: Connection) -> list[str]:
     """Return the references of events that are not erased though the reference was."""
     erased = {name for (name,) in connection.execute("SELECT name FROM erased_name").fetchall()}
     [key] = connection.execute("SELECT digest_key FROM record").fetchone()
-    digests = Digests(bytes(key))
+    digests = NameDigests(bytes(key))
     found = connection.execute("SELECT reference FROM event WHERE reference <> ''").fetchall()
     return [name for (name,) in found if digests.of_reference(name) in erased]

@@ -22,8 +22,8 @@ from click.testing import CliRunner
 
 from premblyd.cli import main
 from premblyd.features.postgresql.settings import Server, is_postgresql
+from premblyd.features.tryout import samples
 from premblyd.ground.databases import DatabaseAddress
-from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, changing, new_place, rows, url_of

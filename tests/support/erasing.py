@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from premblyd.features.keeping import removing
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, GoneEvent
 from premblyd.features.turns.tables import OnceRun
-from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, insert, param
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
@@ -28,7 +28,7 @@ def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Tran
     """Return what erases these references and sessions in a transaction."""
 
     def work(transaction: Transaction) -> int:
-        digests = Digests.of(transaction)
+        digests = NameDigests.of(transaction)
         erasure_id = transaction.insert(
             _ERASURE, at_ms=NOW_MS, actor="ada", found_by="reference", events=0, cancelled=0
         )

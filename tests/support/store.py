@@ -15,6 +15,7 @@ import pytest
 
 from premblyd.feature import added
 from premblyd.features.asking.hooks import await_results
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.names.tables import VerificationName
 from premblyd.features.postgresql.engine import PostgresqlEngine
 from premblyd.features.postgresql.settings import Server
@@ -22,7 +23,6 @@ from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
-from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Bound, Hooks
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
@@ -127,8 +127,8 @@ class Store:
         return backend(self.place)
 
     @property
-    def digests(self) -> Digests:
-        return Digests(self.engine.digest_key)
+    def digests(self) -> NameDigests:
+        return NameDigests(self.engine.digest_key)
 
     @property
     def path(self) -> Path:

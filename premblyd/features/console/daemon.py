@@ -7,13 +7,16 @@ from premblyd.config.models import Config
 from premblyd.features.console.settings import CONSOLE
 from premblyd.features.reading.readers import Readers
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.loops import SWITCH_S
 from premblyd.ground.telemetry import tell
 from premblyd.receive import listening
 from premblyd.services import Part, Services
 
 if TYPE_CHECKING:
     from premblyd.features.console.app import Console
+
+# Of threads beside the loop, which each may hold it up for so long at each of its turns (Python's
+# default is 5 ms).
+SWITCH_S = 0.0005
 
 
 class Pages(Part):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +11,6 @@ from tornado.escape import xhtml_escape
 from premblyd.feature import added
 from premblyd.features.reading.words import duration, percent  # noqa: F401
 from premblyd.ground import privacy, times
-from premblyd.ground.times import for_html as machine_time  # noqa: F401
 from premblyd.ground.words import counted, number, size, visible  # noqa: F401
 from premblyd.prembly import events, payload
 from premblyd.record import filters
@@ -51,6 +51,15 @@ PAGES = (
     ("/operators", "Operator log"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
+
+
+def machine_time(ms: Any) -> str:
+    """Return a time for the `datetime` of a <time>, which knows no microseconds; nothing for what
+    is none."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError, TypeError):
+        return ""
 
 
 def pages() -> list[tuple[str, str]]:

@@ -14,12 +14,32 @@ from peewee import Node, Select, fn
 
 from premblyd.features.keeping.tables import ErasedEvent, ErasedName, GoneEvent, ToErase
 from premblyd.ground.privacy import MASK, Shape, mask
-from premblyd.prembly.payload import session_reference
+from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Kept, columns, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event, Record
+
+
+class NameDigests(Digests):
+    """Makes what stands for names that were erased, or are on hold."""
+
+    def of_reference(self, reference: str) -> str:
+        """Return what stands for a reference, in all of its spellings."""
+        return self._digest(b"reference", plain_id(reference))
+
+    def of_session(self, session_id: str) -> str:
+        """Return what stands for the id of a session, in all of its spellings."""
+        return self._digest(b"session", plain_id(session_id))
+
+    def of_user(self, user_ref: str) -> str:
+        """Return what stands for a person's `user_ref`."""
+        return self._digest(b"user", user_ref)
+
+    def of_event(self, event_id: int) -> str:
+        """Return what stands for one event that somebody named."""
+        return self._digest(b"event", str(event_id))
 
 
 class ArrivalFacts(NamedTuple):
@@ -38,7 +58,7 @@ class Names(NamedTuple):
     session_id: str | None = None
     others: Collection[str] = ()
 
-    def digests(self, digests: Digests) -> list[str]:
+    def digests(self, digests: NameDigests) -> list[str]:
         """Return the digests of all of them."""
         references = [self.reference, *self.others, *map(session_reference, self.others)]
         found = [digests.of_reference(each) for each in references if each]
@@ -62,7 +82,7 @@ def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str,
 def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[int | None]:
     """Return for each arrival the first erasure that covers it: by a reference, in any
     spelling, or a session. None: it is not."""
-    digests = Digests.of(transaction)
+    digests = NameDigests.of(transaction)
     own = [each.digests(digests) for each in names]
     wanted = sorted({digest for its in own for digest in its})
     by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))

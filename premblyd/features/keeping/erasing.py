@@ -17,6 +17,7 @@ from typing import TypeVar
 from peewee import fn
 
 from premblyd.features.keeping import erased, holds, personrows, persons, trusted
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.keeping.personrows import ByTable, Names
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import ErasedEvent, ErasedName, Erasure, Hold, ToErase
@@ -24,7 +25,6 @@ from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.queue import register
 from premblyd.queue.arrivals import of_size
-from premblyd.queue.digests import Digests
 from premblyd.record.operating import write_down
 from premblyd.store.engine import (
     BulkInsert,
@@ -106,7 +106,7 @@ class Done:
 def look(transaction: Transaction, named: Named, now_ms: int) -> Findings:
     """Return what is stored under the given names. It only reads."""
     person = persons.find(transaction, named)
-    digests = Digests.of(transaction)
+    digests = NameDigests.of(transaction)
     subject = person.named.digest(digests)
     rows = transaction.look_up(_NAMES_OF_EVENTS, person.event_ids)
     spelt = frozenset(reference for _, _, reference, _ in rows if isinstance(reference, str))
@@ -143,7 +143,7 @@ def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 
 
-def _digests_of(person: Person, digests: Digests) -> frozenset[str]:
+def _digests_of(person: Person, digests: NameDigests) -> frozenset[str]:
     """Return what stands for the names under which nothing may be stored any more: those that no
     stranger has too. Of one event, none: others of its reference may come."""
     if person.named.by is FoundBy.EVENT:
@@ -241,7 +241,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
     """Begin an erasure, or continue an interrupted one."""
     if findings.hold_ids:
         raise HeldError(findings.hold_ids)
-    subject = request.named.digest(Digests.of(transaction))
+    subject = request.named.digest(NameDigests.of(transaction))
     number, at_ms, cancelled = transaction.row(_UNFINISHED, subject=subject) or (None, now_ms, 0)
     if number is None:
         if findings.is_empty:

@@ -11,12 +11,12 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from premblyd.features.keeping import persons
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.keeping.persons import Named
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold, ToErase
 from premblyd.features.names.names import Spelt, groups, look_up
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.queue.digests import Digests
 from premblyd.record.operating import EVENTS, Change, write_down
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, insert, param
@@ -70,7 +70,7 @@ def _erasures_of(transaction: Transaction, named: Named) -> list[int]:
     names any more: it is known by digests."""
     if transaction.row(_ANY_LEFT) is None:
         return []
-    person, digests = persons.find(transaction, named), Digests.of(transaction)
+    person, digests = persons.find(transaction, named), NameDigests.of(transaction)
     of_names = {named.digest(digests), *map(digests.of_user, person.user_refs)}
     of_names |= set(map(digests.of_reference, person.references))
     found = [

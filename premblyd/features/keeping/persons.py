@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.names.names import Spelt, known_as, look_up
 from premblyd.prembly.payload import plain_id, same_id, session_reference
-from premblyd.queue.digests import Digests
 from premblyd.store.engine import Lookup, Transaction
 from premblyd.store.states import RemovedParts
 from premblyd.store.tables import Event
@@ -45,7 +45,7 @@ class Named:
     def event(cls, event_id: int) -> Self:
         return cls(by=FoundBy.EVENT, name=str(event_id))
 
-    def digest(self, digests: Digests) -> str:
+    def digest(self, digests: NameDigests) -> str:
         """Return the digest that replaces it when it is erased itself."""
         match self.by:
             case FoundBy.USER_REF:

@@ -25,12 +25,12 @@ from premblyd.ground.databases import DatabaseAddress, file_of, key_of
 from premblyd.ground.errors import PremblydError, StoreUnreadableError, TryAgainError
 from premblyd.store import schema
 from premblyd.store.columns import ColumnType, columns
-from premblyd.store.engine import UNREADABLE
 from premblyd.store.schema import TABLES
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.opening import connect_read_only, require_readable
 
 Row = tuple[Any, ...]
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
 MOVED = tuple(table for table in TABLES if table.is_moved)
 # What takes long here stands in nobody's way.
 PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}

@@ -16,11 +16,11 @@ from premblyd.cli.printing import clean, console, print_rows
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
+from premblyd.features.tryout import samples
 from premblyd.features.tryout.cli_send import Sender
 from premblyd.ground import logs
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.httpclient import HttpClient
-from premblyd.prembly import samples
 from premblyd.record import lists
 from premblyd.record.filters import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.listing import Chosen

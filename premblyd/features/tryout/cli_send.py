@@ -17,10 +17,11 @@ from premblyd.cli.common import count_option
 from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, Endpoint
+from premblyd.features.tryout import samples
 from premblyd.features.tryout.explaining import named
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.ground.httpclient import HttpClient, Request
-from premblyd.prembly import samples, signature
+from premblyd.prembly import signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_S = 30.0

@@ -1,23 +1,38 @@
 """What would happen for a payload. Nothing is started, sent or stored, and no secret is shown."""
 
 import dataclasses
+import os
+import pkgutil
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from premblyd.config.hooks import SIGNING_PREFIX, CommandHook, HttpHook, ShellHook
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import Routing
+from premblyd.config.secrets import Secret
+from premblyd.config.values import Model
+from premblyd.feature import added
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget
 from premblyd.ground.privacy import MASK, SECRET_VERDICT_FIELDS
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import of_features
-from premblyd.run import kinds
+from premblyd.run.http import BodyError, make_request
 from premblyd.run.invocation import NOT_STORED, Invocation, of_webhook
+from premblyd.run.shell import command_line, environment
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+PREVIEW_BYTES = 2000
+# Signs in a preview, in place of the real secret; the signature is masked there.
+STAND_IN = Secret("stand-in", SIGNING_PREFIX + "A" * 24)
+# Headers of an http hook whose value is masked, besides the endpoint's signature header.
+MASKED_REQUEST_HEADERS = frozenset({"webhook-signature", "token"})
 CONFIRMED = "would be confirmed by asking Prembly first"
 
 
@@ -88,7 +103,7 @@ def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> dict[str, 
     """Return what the hook would do, and what is asked before. Prembly is not asked."""
     is_confirmed = value_of("confirm", action) is not None
     invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
-    shown = kinds.preview(action.hook, invocation, endpoint)
+    shown = _of_hook(action.hook, invocation, endpoint)
     return {"confirm": CONFIRMED, **shown} if is_confirmed else shown
 
 
@@ -116,3 +131,64 @@ def named(what: str, name: str | None, choices: Mapping[str, T]) -> T:
         has = ", ".join(choices) or "none"
         raise PremblydError(f"There is no {what} {name}; the configuration has {has}.")
     return choices[name]
+
+
+def _of_hook(hook: Any, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
+    """Return what running a hook would do: with secrets masked, which need not have been looked up.
+    Features say it of their kinds (PREVIEWS in their kinds.py)."""
+    shown = masked(hook)
+    match shown:
+        case ShellHook() | CommandHook():
+            return _of_process(shown, invocation)
+        case HttpHook():
+            return _of_http(shown, invocation, masked(endpoint))
+    show = pkgutil.resolve_name(dict(added("kinds", "PREVIEWS"))[type(hook)])
+    found: dict[str, Any] = show(shown, invocation)
+    return found
+
+
+def _of_process(hook: ShellHook | CommandHook, invocation: Invocation) -> dict[str, Any]:
+    """Return the exact command and environment."""
+    return {
+        "command": command_line(hook),
+        "environment": environment(hook, invocation.environment, os.environ),
+        "stdin_bytes": len(invocation.body),
+    }
+
+
+def _of_http(hook: HttpHook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
+    """Return the exact request, or why it can't be made."""
+    if hook.sign_with:
+        hook = hook.model_copy(update={"sign_with": STAND_IN})
+    try:
+        request = make_request(hook, invocation, endpoint, time.time())
+    except BodyError as error:
+        return {"error": str(error)}
+    private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
+    headers = {name: MASK if name.lower() in private else value for name, value in request.headers}
+    return {
+        "url": re.sub(r"//[^/]*@", f"//{MASK}@", request.url),  # without its login
+        "headers": headers,
+        "body_bytes": len(request.body),
+        "body": request.body[:PREVIEW_BYTES].decode("utf-8", "replace"),
+    }
+
+
+def masked(model: M) -> M:
+    """Return the hook or endpoint with a mask for the value of every secret, looked up or not. A
+    URL that the configuration gives as text is shown."""
+    return model.model_copy(update={name: _mask(value) for name, value in model})
+
+
+def _mask(value: Any) -> Any:
+    match value:
+        case Secret(source="text") if value.value and value.value.startswith("http"):
+            return value
+        case Secret():
+            return Secret(value.source, f"{MASK} ({value.source})")
+        case dict():
+            return {name: _mask(item) for name, item in value.items()}
+        case Model():
+            return masked(value)
+        case _:
+            return value

@@ -14,10 +14,10 @@ from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.config.secrets import Secret
-from premblyd.features.tryout import conditions
+from premblyd.features.tryout import conditions, samples
 from premblyd.features.tryout.typenames import OPEN_FAMILIES, can_be, pattern_meant_by
 from premblyd.ground.expressions import Expression, ExpressionError
-from premblyd.prembly import events, payload, samples
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import WHEN_NAMES, Outcome, Webhook
 from premblyd.record.told import Checked
 

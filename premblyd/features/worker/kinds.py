@@ -3,3 +3,4 @@
 from premblyd.features.worker.settings import WorkerHook
 
 KINDS = ((WorkerHook, "premblyd.features.worker.worker:WorkerRunner"),)
+PREVIEWS = ((WorkerHook, "premblyd.features.worker.protocol:preview"),)

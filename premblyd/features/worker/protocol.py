@@ -3,16 +3,19 @@ explains them."""
 
 import base64
 import functools
+import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from premblyd import __version__
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground import jsontext, times
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly import bodies
 from premblyd.run.invocation import Invocation
+from premblyd.run.shell import environment
 
 VERSION = 1
 MAX_LINE_BYTES = 64 << 10  # of what a worker writes
@@ -131,3 +134,14 @@ def _without_other_ends(line: bytes) -> bytes:
     for end in "\u0085\u2028\u2029":
         line = line.replace(end.encode(), b"\\u%04x" % ord(end))
     return line
+
+
+def preview(hook: WorkerHook, invocation: Invocation) -> dict[str, Any]:
+    """Return the exact command, environment and lines, for `explain`."""
+    about = {"PREMBLYD_WORKER_IN": 3, "PREMBLYD_WORKER_OUT": 4}
+    lines = (hello(invocation.action), delivery_line(1, invocation))
+    return {
+        "worker": list(hook.worker),
+        "environment": environment(hook, about, os.environ),
+        "lines": [line.decode().rstrip() for line in lines],
+    }

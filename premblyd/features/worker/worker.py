@@ -3,21 +3,19 @@ which decides which of them gets which line, and when one is started."""
 
 import asyncio
 import functools
-import os
 import select
 import time
 from collections import deque
-from typing import Any
 
-from premblyd.config.models import Config, Endpoint
+from premblyd.config.models import Config
 from premblyd.features.worker.conversation import STOPPED, Conversation, Line, interrupted
-from premblyd.features.worker.protocol import delivery_line, hello
+from premblyd.features.worker.protocol import delivery_line
 from premblyd.features.worker.settings import WorkerHook
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run import process
-from premblyd.run.invocation import Invocation, masked
+from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
-from premblyd.run.shell import Threads, environment, not_started
+from premblyd.run.shell import Threads, not_started
 from premblyd.run.starting import LackError, Patience, Permit
 
 CHANGED = "the configuration of the action has changed"
@@ -175,17 +173,6 @@ class WorkerRunner:
             conversation.kill()
         for conversation in _wait(left):
             conversation.gone()  # for premblyd: the kernel does not let it end
-
-    @staticmethod
-    def preview(hook: WorkerHook, invocation: Invocation, endpoint: Endpoint) -> dict[str, Any]:
-        """Return the exact command, environment and lines, with secrets masked."""
-        about = {"PREMBLYD_WORKER_IN": 3, "PREMBLYD_WORKER_OUT": 4}
-        lines = (hello(invocation.action), delivery_line(1, invocation))
-        return {
-            "worker": list(hook.worker),
-            "environment": environment(masked(hook), about, os.environ),
-            "lines": [line.decode().rstrip() for line in lines],
-        }
 
     async def _run(self, pool: Pool, invocation: Invocation) -> Result:
         permit = invocation.permit

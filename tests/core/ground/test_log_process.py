@@ -13,7 +13,6 @@ from typing import IO, Any
 
 import pytest
 
-from premblyd.prembly import samples
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import answering
@@ -49,6 +48,9 @@ def logging_to(
     finally:
         process.kill()
         process.wait()
+
+
+PASSED = b'{"response_code": "00", "verification": {"reference": "sample-sdk-000%b"}}'
 
 
 def listens(path: Path) -> bool:
@@ -87,16 +89,16 @@ def test_the_log_names_no_verification_if_what_names_a_person_has_a_period(tmp_p
     actions = [shell("act", "true")]
     with Premblyd(tmp_path, actions=actions, retention={"identity": "1y"}) as daemon:
         daemon.start()
-        assert daemon.send(samples.sample("api")).status == 200
+        assert daemon.send(PASSED % b"1").status == 200
         wait_until(lambda: "attempt.finished" in daemon.log_text())
         daemon.reload(actions=actions)
-        assert daemon.send(samples.sample("sdk")).status == 200
+        assert daemon.send(PASSED % b"2").status == 200
         wait_until(lambda: daemon.log_text().count("attempt.finished") == 2)
         assert daemon.stop() == 0
         logged = [json.loads(line) for line in daemon.log_text().splitlines()]
     references = {line["event_id"]: line["reference"] for line in logged if "reference" in line}
     assert re.fullmatch("~[0-9a-f]{8}", references[1])
-    assert references[2] == "sample-sdk-0001"
+    assert references[2] == "sample-sdk-0002"
 
 
 def test_a_closed_standard_error_stops_nothing_and_is_no_file_of_ours(tmp_path: Path) -> None:

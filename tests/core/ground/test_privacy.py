@@ -29,8 +29,7 @@ from premblyd.ground.privacy import (
     safe_type,
     without_words_of,
 )
-from premblyd.prembly import events, samples
-from premblyd.prembly.bodies import parse
+from premblyd.prembly import events
 from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, SECRET, Kept, Text
 from tests.support.rows import for_each
 
@@ -90,15 +89,6 @@ def test_keys_are_shown_when_they_are_identifiers_without_a_long_number() -> Non
     shown = ["nin_data", "phone2", *(f"{MASK} {number}" for number in (3, 4, 5, 6))]
     assert list(masked.document["data"][0]) == shown
     assert {BVN, "AMINA YUSUF", "a@b.c"} <= set(masked.hidden)
-
-
-def test_every_sample_shows_how_the_check_went() -> None:
-    for name in samples.NAMES:
-        document = parse(samples.sample(name))
-        assert document
-        masked = mask_document(document).document
-        for key in ("response_code", "status", "detail", "message", "verification"):
-            assert masked.get(key) == document.get(key)
 
 
 def test_of_a_transaction_is_shown_how_the_screening_went_and_no_more() -> None:

@@ -10,7 +10,6 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
 from premblyd.ground.privacy import digest_of, safe_id
-from premblyd.prembly import samples
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receive.server import make_server
 from premblyd.store.connections import connect_operator
@@ -117,7 +116,8 @@ async def test_of_the_erased_digests_are_logged(
 
 
 async def test_what_is_doubted_is_said(send: Send, reception: Reception, lines: Lines) -> None:
-    doubted = samples.sample("doubted")
+    doubted = b'{"response_code": "00", "face_data": {"status": "failed"}, "verification":'
+    doubted += b' {"status": "VERIFIED", "reference": "sample-doubted-0001"}}'
     reception.use()
     await send(doubted, signed(doubted))
     assert (lines[0]["outcome"], lines[0]["doubt"]) == ("unknown", "face")

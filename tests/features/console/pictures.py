@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from premblyd.prembly import samples
+from premblyd.features.tryout import samples
 from tests.support import rollups
 from tests.support.chromium import WIDE, chromium
 from tests.support.configuration import AT_ONCE, ONCE, shell

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.tryout import samples
 from premblyd.features.tryout.explaining import CONFIRMED
 from premblyd.features.worker.conversation import UNHEARD
-from premblyd.prembly import samples
+from premblyd.ground.privacy import mask_document
+from premblyd.prembly.bodies import parse
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -250,3 +252,12 @@ def test_a_body_nested_too_deeply_is_shown_as_text(daemon: Premblyd) -> None:
     revealed = json.loads(run("show", "1", "--reveal", "--json", "--config", daemon.config).out)
     assert revealed["body"] == body.decode()
     assert run("explain", "-", "--config", daemon.config, stdin=body).code == 0
+
+
+def test_every_sample_shows_how_the_check_went() -> None:
+    for name in samples.NAMES:
+        document = parse(samples.sample(name))
+        assert document
+        masked = mask_document(document).document
+        for key in ("response_code", "status", "detail", "message", "verification"):
+            assert masked.get(key) == document.get(key)

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.tryout import cli_send
+from premblyd.features.tryout import cli_send, samples
 from premblyd.features.tryout.cli_send import DUPLICATE
-from premblyd.prembly import samples
 from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd

@@ -11,7 +11,7 @@ from pathlib import Path
 # Read with the module, as code is: `check` may be tried as a user who can't look in here.
 _BODIES = {
     path.stem: path.read_bytes().rstrip(b"\n")
-    for path in (Path(__file__).parent / "samples").glob("*.json")
+    for path in (Path(__file__).parent / "bodies").glob("*.json")
 }
 _ID = re.compile(rb"sample-[a-z-]+-\d{4}")
 SENDER = "premblyd-send"  # how the token and the User-Agent of all that `send` sends begin
