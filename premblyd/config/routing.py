@@ -46,7 +46,8 @@ class Routing:
         counts as no, and is logged. Raise TrialTooLongError, and log nothing, when the expressions
         take more work than a trial may."""
         chosen = self.chosen(webhook, is_trial=is_trial)
-        _log_failed(chosen.failed)
+        for name, error in chosen.failed.items():
+            tell("action.when_failed", action=name, error=error)
         return chosen.actions
 
     def chosen(self, webhook: Webhook, *, is_trial: bool = False) -> Chosen:
@@ -138,8 +139,3 @@ def _that_match(
 def is_yes(found: Any) -> bool:
     """Return JMESPath's truth: false, null and empty mean no, and zero is true."""
     return found is not None and found is not False and found not in ("", [], {})
-
-
-def _log_failed(failed: Mapping[str, str]) -> None:
-    for name, error in failed.items():
-        tell("action.when_failed", action=name, error=error)

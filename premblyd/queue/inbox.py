@@ -73,7 +73,8 @@ class Inbox:
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
         as the keys `by` this rule tell. Raise StoreUnavailableError when it can't be stored."""
         bound = hooks.of(self._writer)
-        addition = _addition(self._digests, webhook, deliveries, by)
+        event = arrivals.new_event(self._digests, webhook, by)
+        addition = _Addition(event, webhook, deliveries)
         names = _lock_names(bound, self._digests, webhook, deliveries)
         for locks in bound.locks:
             names += locks(webhook)
@@ -106,10 +107,10 @@ def add_event(
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
     `lock_names`. `names`: further ones of its verification."""
-    addition = _addition(Digests.of(transaction), webhook, deliveries)
-    event, bound = addition.event._replace(names=names), hooks.of(transaction)
+    bound = hooks.of(transaction)
+    event = arrivals.new_event(Digests.of(transaction), webhook)._replace(names=names)
     known = arrivals.find(transaction, bound.arriving, [event])
-    [added] = _add_known(bound, transaction, [addition._replace(event=event)], known)
+    [added] = _add_known(bound, transaction, [_Addition(event, webhook, deliveries)], known)
     return added
 
 
@@ -300,15 +301,6 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
 def _write_nothing(transaction: Transaction) -> None:
     transaction.write(_WRITE, **_NOTHING, id=-1 - transaction.part)
     transaction.write(_TAKE_BACK, id=-1 - transaction.part)
-
-
-def _addition(
-    digests: Digests,
-    webhook: Webhook,
-    deliveries: Sequence[NewDelivery],
-    by: By = "body",
-) -> _Addition:
-    return _Addition(arrivals.new_event(digests, webhook, by), webhook, deliveries)
 
 
 _REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))

@@ -92,6 +92,7 @@ class Settings:
     config: Config
     endpoints: Mapping[str, Endpoint]  # by path
     routing: Routing
+    deliveries: dict[str, NewDelivery] = field(default_factory=dict)  # by action, once it had one
 
 
 @dataclass(slots=True, kw_only=True)
@@ -223,7 +224,11 @@ class Exchange(HTTPMessageDelegate):
         if isinstance(recognised, Exception):
             return self._fail(recognised)
         webhook, actions = recognised
-        deliveries = [NewDelivery.of(action) for action in actions]
+        known = self._settings.deliveries
+        deliveries = [
+            known.get(each.name) or known.setdefault(each.name, NewDelivery.of(each))
+            for each in actions
+        ]
         try:
             by = self._settings.config.duplicates.by
             stored = self._services.inbox.add(webhook, deliveries, by)
