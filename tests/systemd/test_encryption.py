@@ -1,6 +1,7 @@
 """The service on an encrypted record: its library, its key, and the page's commands."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ PAGE = INSTALLING.partition("### Restore on a second machine")[2].partition("##"
 SUCCEEDED = "SELECT count(*) AS n FROM delivery WHERE state = 'succeeded'"
 
 
+@pytest.fixture
+def emptied(service: Machine) -> Iterator[Machine]:
+    """The service, whose record does not outlast the test: others configure no key for it."""
+    yield service
+    service.run("systemctl stop premblyd.socket premblyd.service")
+    service.run("find /var/lib/premblyd /var/backups/premblyd -mindepth 1 -delete")
+    service.run(f"rm -f {DATABASE_KEY} /etc/premblyd/credentials/database.key")
+
+
 def run_hook(machine: Machine) -> None:
     """Send a webhook, and wait until its hook has run."""
     asking = f'runuser -u premblyd -- premblyd sql --csv "{SUCCEEDED}"'
@@ -33,8 +43,9 @@ def ask(machine: Machine, query: str) -> str:
 
 
 def test_a_record_is_encrypted_and_gets_another_key_by_the_page(
-    service: Machine, fresh_machine: Machine
+    emptied: Machine, fresh_machine: Machine
 ) -> None:
+    service = emptied
     service.run(f"install -m 0600 /dev/stdin {KEY}", stdin="my-real-key\n")
     configure(service, 'name: note, response_codes: ["*"], shell: id -un', restart=True)
     run_hook(service)
