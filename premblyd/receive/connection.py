@@ -108,18 +108,10 @@ class Stream(IOStream):
         self.fault: ConnectionFault | None = None  # why what it sent could not be read
         self._reads_head = False
         self._awaits_head = True  # of a request that nobody may have begun to read yet
-        self._is_answered = False  # and no read was tried since
-        super().set_nodelay(True)
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read. Report the end of what the client sends, by 0, only to the second read that waits
-        for more: at the first, what is in the buffer may be enough.
-
-        The first read after an answer, which Tornado tries at once, finds nothing: it is left out,
-        and the loop tells when there is something."""
-        if self._is_answered and not self.ended:
-            self._is_answered = False
-            return None
+        for more: at the first, what is in the buffer may be enough."""
         count = super().read_from_fd(buf)
         is_waiting = super().reading()
         if count != 0 or (self.ended and is_waiting):
@@ -155,12 +147,8 @@ class Stream(IOStream):
             rest = data[self.write_to_fd(memoryview(data)) :]
         except OSError:  # `write` meets it again, and closes if it must
             return data
-        self._awaits_head = self._is_answered = not rest
+        self._awaits_head = not rest
         return rest
-
-    def set_nodelay(self, value: bool) -> None:
-        """Do nothing: it is set from the start, since each answer is sent as a whole. Tornado sets
-        it after each, and unsets it."""
 
     def write(self, data: bytes | memoryview) -> "Future[None]":
         if data[:13] == _BAD_REQUEST:
@@ -228,9 +216,7 @@ def _head(status: int, extra: Extra, connection: str, now_s: int) -> bytes:
 
 def connection_header(request: RequestStartLine, headers: HTTPHeaders) -> str:
     """Return the answer's header Connection by that of the request: RFC 9112, 9.3."""
-    if "Connection" not in headers:
-        return ""
-    requested = headers["Connection"].lower()
+    requested = headers.get("Connection", "").lower()
     if request.version == "HTTP/1.0":
         return "Keep-Alive" if requested == "keep-alive" else ""
     return "close" if requested == "close" else ""

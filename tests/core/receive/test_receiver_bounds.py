@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from premblyd.receive import exchange, inflight, server
-from premblyd.receive.connection import Stream
 from premblyd.receive.exchange import Phase
 from tests.support.database import away
 from tests.support.receiving import Client, Reception
@@ -266,17 +265,6 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
         assert (await client.answer()).status == 200
         assert await client.ended()
         await client.close()
-
-
-async def test_no_part_of_an_answer_waits_until_the_client_has_received_another() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        socket.create_connection(listening.getsockname()),
-    ):
-        stream = Stream(listening.accept()[0])
-        stream.set_nodelay(False)  # as Tornado does after each answer
-        assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        stream.close()
 
 
 async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
