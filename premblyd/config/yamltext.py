@@ -146,7 +146,9 @@ def _mapping(
         key = _text(key_node)
         if key in result:
             first = document.keys[*path, key].line
-            problem = f"{key!r} is given twice, first in line {first}: keep one, with all of both"
+            is_one = isinstance(value_node, yaml.ScalarNode)
+            remedy = "keep one" if is_one else "put the entries of both into one"
+            problem = f"{key!r} is given twice, first in line {first}: {remedy}"
             raise YamlTextError(problem, mark)
         document.keys[(*path, key)] = mark
         value = _plain(value_node, (*path, key), document, inside)
