@@ -48,8 +48,8 @@ from tests.support.waiting import FOREVER_S
 __all__ = ["empty_server", "hosts"]
 SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
-WAIT_LONGEST = {"test_strays", "test_serve", "test_systemd_protocol", "test_cli_reconcile"}
-WAIT_LONGEST |= {"test_shell", "test_package"}
+TAKE_LONGEST = {"test_strays", "test_serve", "test_systemd_protocol", "test_cli_reconcile"}
+TAKE_LONGEST |= {"test_shell", "test_package", "test_sim"}
 # They build, boot or do harm for minutes by themselves: what ends all else that hangs, after the
 # `timeout` in setup.cfg, ends them later.
 TAKES_MINUTES, TAKES_MINUTES_TIMEOUT_S = ("machine", "release", "campaign"), 3600
@@ -214,7 +214,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run tests that are coroutines: on Tornado's loop where fixtures have it, else on their own.
-    Begin with the modules that wait longest, else one of them runs on when all others are done.
+    Begin with the modules that take longest, else one of them runs on when all others are done.
     With --engine postgresql, leave out what is about SQLite: marked so, or by a fixture."""
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
@@ -224,7 +224,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.obj = _on_a_loop(item.obj)
         if any(map(item.get_closest_marker, TAKES_MINUTES)):
             item.add_marker(pytest.mark.timeout(TAKES_MINUTES_TIMEOUT_S))
-    items.sort(key=lambda item: item.path.stem not in WAIT_LONGEST)
+    items.sort(key=lambda item: item.path.stem not in TAKE_LONGEST)
     if not database.is_on_postgresql():
         return
     of_sqlite = [item for item in items if _is_of_sqlite(item)]

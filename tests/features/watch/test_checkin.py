@@ -101,7 +101,6 @@ def test_a_url_is_needed_and_a_period_of_two_seconds_at_least() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.promise
 def test_a_daemon_checks_in_while_it_can_store_from_a_reload_on(
     tmp_path: Path, daemon: Premblyd
 ) -> None:
