@@ -27,7 +27,7 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
         if row is not last:
             table.add_row(f"[bold]{row.title}[/]")
         last = row
-        low, high = outcome.ratios
+        low, high = min(outcome.ratios), max(outcome.ratios)
         style = STYLES[outcome.verdict]
         table.add_row(
             f"  {goal.what}",

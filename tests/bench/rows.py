@@ -1,5 +1,6 @@
 """What is measured, against what, and what came out."""
 
+import random
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,13 +57,13 @@ class Outcome:
 
     @property
     def ratio(self) -> float:
-        return self.our_median / self.their_median
+        """The median of the rounds' ratios: what slows a whole round does not count."""
+        return statistics.median(self.ratios)
 
     @property
-    def ratios(self) -> tuple[float, float]:
-        """The lowest and the highest ratio of one round: how far to trust the median."""
-        each = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
-        return min(each), max(each)
+    def ratios(self) -> list[float]:
+        """That of each round. How far they are apart tells how far to trust their median."""
+        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
     @property
     def verdict(self) -> str:
@@ -91,8 +92,8 @@ def memory(key: str, what: str) -> Goal:
 
 
 def play(row: Row, rounds: int) -> list[Outcome]:
-    """Measure us and the peer by turns, so that what else the machine does meets both; in every
-    other round the peer first, as a machine that gets slower would favour who is always first."""
+    """Measure us and the peer by turns, so that what else the machine does meets both. By chance
+    one of them is first, as a machine that gets slower would favour who always is."""
     outcomes = {goal.key: Outcome(row, goal) for goal in row.goals}
 
     def measure_us() -> None:
@@ -105,8 +106,7 @@ def play(row: Row, rounds: int) -> list[Outcome]:
         for key, outcome in outcomes.items():
             outcome.theirs.append(measured[key])
 
-    for number in range(rounds):
-        turns = [measure_us, measure_peer]
-        for measure in turns if number % 2 == 0 else reversed(turns):
+    for _ in range(rounds):
+        for measure in random.sample([measure_us, measure_peer], 2):
             measure()
     return list(outcomes.values())

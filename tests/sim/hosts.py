@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from tests.sim import server
 from tests.sim.disk import FAILURES, Disk, Fate
 from tests.sim.hostsmodel import HostsModel
 from tests.sim.model import Broken
-from tests.sim.simulation import Simulation
+from tests.sim.simulation import Simulation, lacking
 from tests.sim.virtual import BEGIN_NS, Clocks, Crash, TurnLoop
 from tests.sim.world import Post
 from tests.support import postgresql
 
 ORPHANS_EVERY_S = 20.0  # that is looked for now and then
+LACKS = ("order", "once", "confirm", "pending")
 TURNS = 50_000  # at one moment: then it is a loop without end
 
 
@@ -42,6 +44,7 @@ class Host:
         self.name = f"host-{number}"
         self.rng, self.server = sim.rng, sim.server
         self.settings = self.whole = load_config(path)
+        self.lacking = self.whole  # a feature, see `settings_of`
         self.clocks = Clocks()
         sim.time.machines.append(self.clocks)
         self.machine = f"{self.name}-1"
@@ -230,6 +233,7 @@ class HostsSimulation(Simulation):
     model: HostsModel
     HOURS = (0.05, 0.1, 0.2)
     QUIET_S = 120.0
+    comes_back = False  # by starting again, not by a reload
     current: Any = None  # the host that is at work
     loop, receiver = _of_current("loop"), _of_current("receiver")
     stop, disk = _of_current("stop"), _of_current("disk")
@@ -245,6 +249,8 @@ class HostsSimulation(Simulation):
         self.is_over = False
         self.overtaking = self.rng.choice((0, 0.05, 0.3))
         self._parts = 0
+        # Of a generator of its own, so that worlds without are as they were.
+        self.lack = random.Random(f"lack {seed}").choice((None, None, *LACKS))
 
     @property
     def server_ms(self) -> int:
@@ -271,6 +277,9 @@ class HostsSimulation(Simulation):
             path = folder / f"{number}.yaml"
             path.write_text(json.dumps(configuration | {"hosts": own}))
             self.hosts.append(Host(self, number, path))
+            without = folder / f"{number}-lacking.yaml"
+            without.write_text(json.dumps(lacking(configuration, self.lack) | {"hosts": own}))
+            self.hosts[-1].lacking = load_config(without)
         self.current, self.settings = self.hosts[0], self.hosts[0].settings
         self.link = psycopg.connect(self.server.url, autocommit=True)
         self.link.execute("SET lock_timeout = '20ms'")
@@ -364,8 +373,12 @@ class HostsSimulation(Simulation):
         """Hosts differ in what they start with, see `settings_of`."""
 
     def settings_of(self, host: Host) -> Config:
-        """Return with which configuration it starts: for a while with one action less, or one
-        action without a feature that the other hosts have."""
+        """Return with which configuration it starts: for a while with one action less, or without
+        a feature that other hosts have."""
+        if self.lack and not self.is_quiet and host.number != 1 and self.lives % 2:
+            self.model.turned_off |= {self.lack}
+            self.tell(f"{host.name} has no `{self.lack}`")
+            return host.lacking
         actions = host.whole.actions
         if self.is_quiet or not self.faults["actions"] or self.rng.random() < 0.5:
             return host.whole

@@ -417,12 +417,7 @@ class Simulation:
 
     def _reload(self, without: str = "") -> None:
         """Have the daemon, or its next life, do without a feature; "": with all again."""
-        configuration = {key: each for key, each in self.whole.items() if key != without}
-        configuration["actions"] = [
-            {key: each for key, each in action.items() if key != without}
-            for action in self.whole["actions"]
-        ]
-        self.config_path.write_text(json.dumps(configuration))
+        self.config_path.write_text(json.dumps(lacking(self.whole, without)))
         self.settings = load_config(self.config_path)
         self.model.off = without
         self.model.turned_off |= {without}
@@ -750,6 +745,16 @@ class Simulation:
                 break
         lines = [*lines[:3], "…", *lines[-60:]] if len(lines) > 64 else lines
         return "\n".join([*lines, "", *broken.record])
+
+
+def lacking(configuration: dict[str, Any], feature: str | None) -> dict[str, Any]:
+    """Return a configuration without a feature's section and its key of actions."""
+    lacks = {key: each for key, each in configuration.items() if key != feature}
+    lacks["actions"] = [
+        {key: each for key, each in action.items() if key != feature}
+        for action in configuration["actions"]
+    ]
+    return lacks
 
 
 def word_of(person: Person) -> str:
