@@ -258,6 +258,7 @@ def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premb
 
 
 @pytest.mark.process
+@pytest.mark.sqlite  # of several on a server, a daemon is found by its configuration
 def test_a_daemon_of_another_file_is_told(tmp_path: Path, daemon: Premblyd) -> None:
     pid = daemon.start().process.pid
     other = tmp_path / "other.yaml"
