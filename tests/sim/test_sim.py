@@ -1,4 +1,4 @@
-"""Fixed seeds, so that no chance decides: a few, of which .ci/run has 60. `python -m tests.sim` tries
+"""A few fixed seeds, so that no chance decides: .ci/run has sixty, and `python -m tests.sim` tries
 others."""
 
 from collections.abc import Iterator
