@@ -140,7 +140,7 @@ def sent_to(settings: Config, name: str) -> list[Webhook]:
             webhook(),
             endpoint=endpoint.name,
             body=body,
-            verified_by=f"{endpoint.scheme}:{key}",
+            verified_by=f"{endpoint.forms[0].scheme}:{key}",
             verdict=payload.read(body, endpoint.fields),
         )
         for endpoint in settings.endpoints

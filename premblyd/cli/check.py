@@ -180,7 +180,8 @@ def _print(
     warnings: Sequence[str],
 ) -> None:
     endpoints = ", ".join(
-        f"{endpoint.name} ({endpoint.scheme}, keys: {', '.join(endpoint.keys)})"
+        f"{endpoint.name} ({', '.join(form.scheme for form in endpoint.forms)},"
+        f" keys: {', '.join(endpoint.keys)})"
         for endpoint in settings.endpoints
     )
     click.echo(f"{config_path} is valid.")

@@ -96,7 +96,7 @@ LISTS: dict[type[Chosen], Shown] = {
         (
             Column("when (UTC)", "at_ms", kind="time"),
             Column("from", "remote_ip", kind="whole"),
-            Column("reason"),
+            Column("reason", lambda row: f"{row.reason}: {row.hint}" if row.hint else row.reason),
             Column("endpoint"),
             Column("bytes", "body_bytes", kind="whole"),
         ),

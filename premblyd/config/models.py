@@ -2,10 +2,11 @@
 add is in their settings.py, and load.py puts all together."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -38,7 +39,7 @@ from premblyd.config.values import (
 from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly.bodies import FieldName
-from premblyd.prembly.signature import HEADER, Scheme
+from premblyd.prembly.signature import HEADER, Encoding, Form, Scheme
 
 HEALTH_PATH = "/healthz"
 
@@ -50,17 +51,55 @@ class LogSettings(Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class SignatureForm(Model):
+    """How a signature is made and written. `header`: None is the endpoint's."""
+
+    algorithm: Literal["sha256", "sha512"] = "sha256"
+    encoding: Encoding = "base64"
+    prefix: Annotated[str, Field(max_length=32)] = ""
+    header: HeaderName | None = None
+
+
 class Endpoint(Model):
-    """A URL path on which Prembly's webhooks arrive."""
+    """A URL path on which Prembly's webhooks arrive. `signature`: any of these forms is right."""
 
     name: Name
     path: UrlPath
-    scheme: Annotated[Scheme, Field(strict=False)] = Scheme.HMAC_SHA256
+    scheme: Literal["hmac", "public-key"] = "hmac"
     header: HeaderName = HEADER
+    signature: tuple[SignatureForm, ...] = Field((SignatureForm(),), min_length=1)
     keys: dict[Name, KeyValue] = Field(min_length=1)
     require_token: bool = False
     allow_ips: tuple[NetworkValue, ...] = ()
     fields: dict[FieldName, BodyPath] = Field({})
+
+    @model_validator(mode="after")
+    def _has_one_scheme(self) -> Self:
+        if self.scheme == "public-key" and "signature" in self.model_fields_set:
+            raise ValueError("has `scheme: public-key` and `signature`; keep one")
+        return self
+
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms in which a signature may come, the first as `send` makes it."""
+        if self.scheme == "public-key":
+            return (Form(Scheme.PUBLIC_KEY, header=self.header),)
+        return tuple(
+            Form(Scheme(f"hmac-{of.algorithm}"), of.encoding, of.prefix, of.header or self.header)
+            for of in self.signature
+        )
+
+    def taking(self, form: Form) -> str:
+        """Return the line of YAML that has the endpoint take this form too."""
+        more = SignatureForm(
+            algorithm="sha512" if form.scheme is Scheme.HMAC_SHA512 else "sha256",
+            encoding=form.encoding,
+            prefix=form.prefix,
+            header=None if form.header == self.header else form.header,
+        )
+        said = [each.model_dump(exclude_defaults=True) for each in (*self.signature, more)]
+        # As JSON, which is YAML too, whatever a header's name has in it.
+        return f"signature: {json.dumps(said)}"
 
     @cached_property
     def key_texts(self) -> dict[str, str]:

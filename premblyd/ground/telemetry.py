@@ -25,6 +25,7 @@ webhook.duplicate         info     event_id key endpoint kind type response_code
                                    trace_id?
 webhook.rejected          warning  endpoint remote_ip reason body_bytes method? path_characters?
                                    hint?
+webhook.other_form        warning  endpoint hint
 webhook.not_logged        warning  kind count
 webhook.overloaded        warning  limit remote_ip
 webhook.unavailable       error    endpoint remote_ip after_ms?

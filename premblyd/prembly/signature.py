@@ -2,7 +2,8 @@
 
 Source: docs.prembly.com, "Authorization and security": `x-prembly-signature` is
 base64(HMAC-SHA256(raw body, public key)). Earlier versions of the page, and Identitypass, sent
-base64(public key) instead: the same constant for every body, hence opt-in.
+base64(public key) instead: the same constant for every body, hence opt-in. Public handlers of
+Prembly's webhooks expect other forms too: HMAC-SHA512, and either of them as hex.
 """
 
 import base64
@@ -10,8 +11,10 @@ import binascii
 import functools
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import product
+from typing import Literal, NamedTuple
 
 from premblyd.ground.errors import SignatureError
 
@@ -20,52 +23,95 @@ TOKEN_HEADER = "token"  # noqa: S105
 
 
 class Scheme(StrEnum):
-    """How an endpoint's signature header is made."""
+    """Of what an endpoint's signature header is made."""
 
     HMAC_SHA256 = "hmac-sha256"
+    HMAC_SHA512 = "hmac-sha512"
     PUBLIC_KEY = "public-key"  # legacy: a constant, proves nothing about the body
 
 
-def sign(body: bytes, key: str, scheme: Scheme = Scheme.HMAC_SHA256) -> str:
+Encoding = Literal["base64", "hex"]
+_ENCODINGS: tuple[Encoding, ...] = ("base64", "hex")
+
+
+class Form(NamedTuple):
+    """A form of signature: which header holds it, and how it is written there."""
+
+    scheme: Scheme = Scheme.HMAC_SHA256
+    encoding: Encoding = "base64"
+    prefix: str = ""
+    header: str = HEADER
+
+
+GUIDE = Form()  # Prembly's guide's
+_HMACS = (Scheme.HMAC_SHA256, Scheme.HMAC_SHA512)
+
+
+def sign(body: bytes, key: str, form: Form = GUIDE) -> str:
     """Return the signature header's value for `body`, as Prembly makes it."""
-    return base64.b64encode(_digest(body, key, scheme)).decode("ascii")
+    return form.prefix + _encode(_digest(body, key, form.scheme), form)
 
 
 def verify(
-    body: bytes, header: str | None, keys: Mapping[str, str], scheme: Scheme = Scheme.HMAC_SHA256
+    body: bytes,
+    headers: Mapping[str, str],
+    keys: Mapping[str, str],
+    forms: Sequence[Form] = (GUIDE,),
 ) -> str:
-    """Return which key made `header` for `body`, as `scheme:name`.
+    """Return which key signed `body` in one of these forms, as `scheme:name`.
 
     Raise SignatureError when none did. Every key is tried whatever matched before, and decoded
     digests of one fixed length are compared in constant time (CVE-2024-21491: a comparison up
     to the shorter length accepts a prefix).
     """
-    if not header:
-        raise SignatureError("missing signature")
-    received = _of_one_length(_decode(header))
-    matched = None
-    for name, key in keys.items():
-        expected = _of_one_length(_digest(body, key, scheme))
-        if hmac.compare_digest(expected, received):
-            matched = matched or name
+    matched, reason = None, "missing signature"
+    for form in forms:
+        header = headers.get(form.header)
+        if not header:
+            continue
+        received = _decode(header, form)
+        if received is None:
+            reason = "malformed signature" if reason == "missing signature" else reason
+            continue
+        reason, received = "wrong signature", _of_one_length(received)
+        for name, key in keys.items():
+            expected = _of_one_length(_digest(body, key, form.scheme))
+            if hmac.compare_digest(expected, received):
+                matched = matched or f"{form.scheme}:{name}"
     if matched is None:
-        raise SignatureError("wrong signature")
-    return f"{scheme}:{matched}"
+        raise SignatureError(reason)
+    return matched
+
+
+def right_form(
+    body: bytes, headers: Mapping[str, str], keys: Mapping[str, str], forms: Sequence[Form]
+) -> tuple[Form, str] | None:
+    """Return in which other form than these, but in one of their headers, `body` is signed, and by
+    which key; None: in none. The legacy one, which proves nothing, is never tried."""
+    names = dict.fromkeys(form.header for form in forms)
+    for header, scheme, encoding in product(names, _HMACS, _ENCODINGS):
+        for prefix in ("", f"{scheme.removeprefix('hmac-')}="):
+            form = Form(scheme, encoding, prefix, header)
+            try:
+                return form, verify(body, headers, keys, (form,)).partition(":")[2]
+            except SignatureError:
+                continue
+    return None
 
 
 def _digest(body: bytes, key: str, scheme: Scheme) -> bytes:
     if scheme is Scheme.PUBLIC_KEY:
         return key.encode()
-    keyed = _keyed(key).copy()
+    keyed = _keyed(key, scheme).copy()
     keyed.update(body)
     return keyed.digest()
 
 
 @functools.lru_cache(maxsize=16)
-def _keyed(key: str) -> hmac.HMAC:
+def _keyed(key: str, scheme: Scheme) -> hmac.HMAC:
     """Return what has read the key. `hmac.digest` gives the interpreter away however short the body
     is, and the writer's thread takes it: 6 to 9 % of the processor's time for a webhook."""
-    return hmac.new(key.encode(), digestmod="sha256")
+    return hmac.new(key.encode(), digestmod=scheme.removeprefix("hmac-"))
 
 
 def _of_one_length(digest: bytes) -> bytes:
@@ -74,13 +120,16 @@ def _of_one_length(digest: bytes) -> bytes:
     return hashlib.sha256(digest).digest()
 
 
-def _decode(header: str) -> bytes:
-    """Decode canonical base64. Raise SignatureError for anything else: another spelling of the
-    right bytes (spaces, missing or loose padding bits) is not what Prembly sends."""
+def _encode(digest: bytes, form: Form) -> str:
+    return digest.hex() if form.encoding == "hex" else base64.b64encode(digest).decode("ascii")
+
+
+def _decode(header: str, form: Form) -> bytes | None:
+    """Decode what this form writes; None for anything else: another spelling of the right bytes
+    (spaces, capitals, missing or loose padding bits) is not what Prembly sends."""
+    text = header.removeprefix(form.prefix)
     try:
-        decoded = base64.b64decode(header, validate=True)
+        decoded = bytes.fromhex(text) if form.encoding == "hex" else base64.b64decode(text)
     except (binascii.Error, ValueError):
-        raise SignatureError("malformed signature") from None
-    if base64.b64encode(decoded).decode("ascii") != header:
-        raise SignatureError("malformed signature")
-    return decoded
+        return None
+    return decoded if form.prefix + _encode(decoded, form) == header else None

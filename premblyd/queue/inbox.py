@@ -89,8 +89,9 @@ class Inbox:
         nevertheless."""
         self._writer.withdraw(added)
 
-    def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
-        """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
+    def reject(self, rejection: NewRejection) -> "asyncio.Future[str | None]":
+        """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS. Return the hint that was
+        kept with it."""
         return self._writer.submit(REJECT, rejection)
 
     def prove_commit(self) -> "asyncio.Future[None]":

@@ -2,15 +2,19 @@
 
 import enum
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from peewee import fn
+from peewee import ModelSelect, fn
 
+from premblyd.ground.times import DAY_MS
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, insert, param, update
-from premblyd.store.tables import Rejection
+from premblyd.store.tables import Event, Rejection
 from premblyd.store.writer import Operation, Step
 
 MAX_REJECTIONS = 10_000
+HINTED_AFTER_MS = 7 * DAY_MS  # without an accepted webhook
+MOST_LOOKED_AT = 20_000  # events, for one of the endpoint's
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
 
 
@@ -28,7 +32,8 @@ class ConnectionFault(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRejection:
-    """A refused request, as evidence. `reason` is one of premblyd's own words."""
+    """A refused request, as evidence. `reason` is one of premblyd's own words. `hint` tells in
+    which form its signature would be right."""
 
     at_ms: int
     endpoint: str
@@ -36,22 +41,42 @@ class NewRejection:
     reason: str
     body_bytes: int | None
     body_sha256: bytes | None
+    hint: str | None = None
 
 
-def _reject(transaction: Transaction, rejections: list[NewRejection]) -> list[None]:
-    digests = Digests.of(transaction)
+def accepted(endpoint: Any, since_ms: Any) -> "ModelSelect[Any]":
+    """Return what has a row when an endpoint has accepted a webhook since then, as far as the
+    latest events tell."""
+    latest = (
+        Event.select(Event.endpoint, Event.received_at_ms)
+        .order_by(Event.id.desc())
+        .limit(MOST_LOOKED_AT)
+        .alias("latest")
+    )
+    its = (latest.c.endpoint == endpoint) & (latest.c.received_at_ms > since_ms)
+    return Event.select(latest.c.endpoint).from_(latest).where(its).limit(1)
+
+
+def _reject(transaction: Transaction, rejections: list[NewRejection]) -> list[str | None]:
+    """Store rejections, and return the hints that were kept: none for an endpoint that has accepted
+    something lately. Its form is right, and who has the key might talk an operator out of it."""
+    digests, hints = Digests.of(transaction), []
     for row in map(asdict, rejections):
         sha256 = row.pop("body_sha256")
         row["body_digest"] = sha256 and digests.of_body(sha256)
+        since_ms = row["at_ms"] - HINTED_AFTER_MS
+        if row["hint"] and transaction.row(_ACCEPTED, endpoint=row["endpoint"], since_ms=since_ms):
+            row["hint"] = None
+        hints.append(row["hint"])
         if row["reason"] in _NOISE_REASONS and transaction.number(_COUNT_NOISE) >= MAX_NOISE:
             transaction.write(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
         else:
             transaction.write(_INSERT_REJECTION, **row)
     transaction.write(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
-    return [None] * len(rejections)
+    return hints
 
 
-_REJECTION_COLUMNS = "at_ms endpoint remote_ip reason body_bytes body_digest".split()
+_REJECTION_COLUMNS = "at_ms endpoint remote_ip reason body_bytes body_digest hint".split()
 _INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
 _NOISE_REASONS = frozenset(ConnectionFault)
 _IS_NOISE = Rejection.reason.in_(list(ConnectionFault))
@@ -63,4 +88,5 @@ _REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.i
 _TRIM_REJECTIONS = Statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )
+_ACCEPTED = Statement(accepted(param("endpoint"), param("since_ms")))
 REJECT = Operation(Step.EVIDENCE, _reject)

@@ -2,6 +2,7 @@
 many a minute, with a hint when a path looks like a mistyped endpoint's."""
 
 import asyncio
+import functools
 import hashlib
 import time
 from collections import defaultdict
@@ -9,10 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from tornado.httputil import HTTPHeaders
+
 from premblyd.config.models import Endpoint
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.ground.words import counted
+from premblyd.prembly import signature
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.rejections import ConnectionFault, NewRejection
 
@@ -87,6 +91,8 @@ def _same_characters(text: str, other: str) -> int:
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(text), len(other)))
 
 
+TRY_EVERY_S = 1  # for an endpoint: whether a refused signature is right in another form
+MOST_TRIED_BYTES = 256 << 10  # of its body
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
 LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause; so many rows, too
 METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
@@ -100,6 +106,7 @@ class Evidence:
         self._clock = clock
         self._waiting = 0  # rejections that are not stored yet
         # By names of ours, never by a text of the sender: so there are few.
+        self._tried: dict[str, float] = {}  # when another form was, by endpoint
         self._quotas: defaultdict[str, Quota] = defaultdict(lambda: Quota(LINES_PER_MINUTE))
 
     def configure(self, endpoints: Sequence[Endpoint]) -> None:
@@ -115,11 +122,12 @@ class Evidence:
         body: bytes | None = None,
         body_bytes: int | None = None,
         quota: str | None = None,
+        form: str | None = None,
         **seen: Any,
     ) -> None:
         """Log a refused request, with what else was `seen`, and keep it, without waiting for the
         disk. What anybody at all can cause has a quota, by its reason if no other is said; one of
-        too many is counted alone."""
+        too many is counted alone. `form`: in which form its signature would be right."""
         if isinstance(reason, ConnectionFault):
             quota = quota or reason
         is_kept = quota is None or self._is_within_quota(quota)
@@ -144,9 +152,25 @@ class Evidence:
                 reason=reason,
                 body_bytes=body_bytes,
                 body_sha256=None if body is None else hashlib.sha256(body).digest(),
+                hint=form,
             )
         )
-        kept.add_done_callback(self._kept)
+        kept.add_done_callback(functools.partial(self._kept, endpoint))
+
+    def right_form(self, endpoint: Endpoint, headers: HTTPHeaders, body: bytes) -> str | None:
+        """Return the line that has an endpoint take the form in which a refused webhook is signed
+        by one of its keys, in words; None: there is none. Tried once a second for an endpoint."""
+        now = time.monotonic()
+        if endpoint.scheme == "public-key" or len(body) > MOST_TRIED_BYTES:
+            return None
+        if now - self._tried.get(endpoint.name, float("-inf")) < TRY_EVERY_S:
+            return None
+        self._tried[endpoint.name] = now
+        found = signature.right_form(body, headers, endpoint.key_texts, endpoint.forms)
+        if found is None:
+            return None
+        form, key = found
+        return f"signed in another form by key {key}; to take it: {endpoint.taking(form)}"
 
     def wrong_method(self, method: str, allowed: str, endpoint: str, remote_ip: str) -> None:
         """Reject a request to a path of ours with a method that it does not take."""
@@ -200,9 +224,11 @@ class Evidence:
     def _is_within_quota(self, kind: str) -> bool:
         return self._quotas[kind].allows(time.monotonic())
 
-    def _kept(self, kept: "asyncio.Future[None]") -> None:
+    def _kept(self, endpoint: str, kept: "asyncio.Future[str | None]") -> None:
         self._waiting -= 1
-        kept.exception()  # the writer has logged it
+        # The writer has logged why it could not be kept.
+        if not kept.cancelled() and kept.exception() is None and (hint := kept.result()):
+            tell("webhook.other_form", endpoint=endpoint, hint=hint)
 
 
 def _known_method(method: str) -> str:

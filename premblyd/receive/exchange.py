@@ -167,7 +167,7 @@ class Exchange(HTTPMessageDelegate):
             return self._refuse(413, "body too large")
         if endpoint.allow_ips and not is_within(self._remote_ip, endpoint.allow_ips):
             return self._refuse(401, "address not allowed")
-        if not self._headers.get(endpoint.header):
+        if not any(self._headers.get(form.header) for form in endpoint.forms):
             return self._refuse(401, "missing signature")
         if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
             return self._refuse(401, "missing token")
@@ -291,16 +291,20 @@ class Exchange(HTTPMessageDelegate):
 
     def _refuse(self, status: int, reason: str, body: bytes | None = None) -> None:
         """Refuse with evidence. From outside every 401 is one and the same."""
-        declared = _declared_bytes(self._headers)
+        declared, read_bytes = _declared_bytes(self._headers), len(self._body)
+        content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
+        self._answer(status, content)
+        form = None
+        if self._endpoint and body is not None:
+            form = self._services.evidence.right_form(self._endpoint, self._headers, body)
         self._services.evidence.reject(
             reason,
             endpoint=self._endpoint.name if self._endpoint else "",
             remote_ip=self._remote_ip,
             body=body,
-            body_bytes=len(self._body) if declared is None else declared,
+            body_bytes=read_bytes if declared is None else declared,
+            form=form,
         )
-        content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
-        self._answer(status, content)
 
     def _refuse_method(self, allowed: str, endpoint: str = "") -> None:
         self._services.evidence.wrong_method(

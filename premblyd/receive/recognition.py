@@ -90,9 +90,7 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
     SignatureError when no key signed it, and TrialTooLongError, with nothing logged, when the
     expressions take more steps than a trial may."""
     endpoint, headers, body = incoming.endpoint, incoming.headers, incoming.body
-    verified_by = signature.verify(
-        body, headers[endpoint.header], endpoint.key_texts, endpoint.scheme
-    )
+    verified_by = signature.verify(body, headers, endpoint.key_texts, endpoint.forms)
     document = bodies.parse(body)
     failed: dict[FieldName, str] = {}
     verdict = payload.recognise(
@@ -103,7 +101,7 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
         received_at_ms=incoming.received_at_ms,
         remote_ip=incoming.remote_ip,
         token=headers.get(signature.TOKEN_HEADER) or None,
-        headers=_kept_headers(headers, endpoint.header),
+        headers=_kept_headers(headers, endpoint),
         body=body,
         verified_by=verified_by,
         verdict=verdict,
@@ -127,12 +125,12 @@ def as_bytes(webhook: Webhook, routing: Routing) -> Recognised:
     return Recognised(raw, routing.actions_for(raw))
 
 
-def _kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
+def _kept_headers(headers: HTTPHeaders, endpoint: Endpoint) -> str:
     """Return the headers to store, as JSON: the known harmless ones, never the signature."""
-    signature_name = signature_header.lower()
+    signatures = [form.header.lower() for form in endpoint.forms]
     kept = [
         pair
         for pair in headers.get_all()
-        if (name := pair[0].lower()) in KEPT_HEADERS and name != signature_name
+        if (name := pair[0].lower()) in KEPT_HEADERS and name not in signatures
     ]
     return orjson.dumps(kept).decode()

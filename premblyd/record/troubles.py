@@ -21,7 +21,7 @@ from premblyd.ground import times
 from premblyd.ground.times import HOUR_MS
 from premblyd.ground.words import counted
 from premblyd.queue.jobs import LACKS
-from premblyd.queue.rejections import ConnectionFault
+from premblyd.queue.rejections import HINTED_AFTER_MS, ConnectionFault, accepted
 from premblyd.record import queries, standing
 from premblyd.record.told import (
     MAX_ITEMS,
@@ -150,6 +150,28 @@ def rejections(situation: Situation) -> Iterator[Item]:
             )
 
 
+@trouble()
+def signature(situation: Situation) -> Iterator[Item]:
+    """Yield endpoints whose webhooks are signed in another form, until they accept one."""
+    database, since_ms = situation.database, situation.now_ms - HINTED_AFTER_MS
+    query = (
+        Rejection.select(Rejection.endpoint, Rejection.at_ms, Rejection.hint)
+        .where(Rejection.hint.is_null(False), Rejection.at_ms >= since_ms)
+        .order_by(Rejection.at_ms)
+    )
+    latest = {endpoint: told for endpoint, *told in queries.tuples(database, query)}
+    for endpoint, (at_ms, hint) in sorted(latest.items()):
+        if not queries.tuples(database, accepted(endpoint, at_ms)):
+            yield Item(
+                severity=Severity.URGENT,
+                text=f"Endpoint {endpoint} refuses webhooks {hint}",
+                remedy="If they come from Prembly, write that and reload: this form is then right"
+                " beside the others.",
+                target=Target(page="rejections", reason="wrong signature", since_ms=since_ms),
+                about=endpoint,
+            )
+
+
 LAST_STARTS = 2000  # of all actions: where those are looked for that could not start
 LACKING_MS = 60_000  # since then: a runner tells it each 25 s
 _FEWER = "or let fewer hooks run at once (`concurrency`)"
@@ -247,7 +269,7 @@ def lacking(situation: Situation) -> Iterator[Item]:
         )
 
 
-_OF_CORE = (daemon, database, disk, lacking, late, failing, dead, rejections)
+_OF_CORE = (daemon, database, disk, signature, lacking, late, failing, dead, rejections)
 
 
 @functools.cache

@@ -117,10 +117,9 @@ def _prembly_headers(webhook: Webhook, endpoint: Endpoint | None) -> list[tuple[
     signature is made anew because it is not stored: the legacy one is the key itself."""
     headers = []
     scheme, _, key_name = webhook.verified_by.partition(":")
-    key = endpoint.key_texts.get(key_name) if endpoint else None
-    if endpoint and key:
-        value = signature.sign(webhook.body, key, signature.Scheme(scheme))
-        headers.append((endpoint.header, value))
+    if endpoint and (key := endpoint.key_texts.get(key_name)):
+        same = [form for form in endpoint.forms if form.scheme == scheme]
+        headers += [(form.header, signature.sign(webhook.body, key, form)) for form in same[:1]]
     token = webhook.token
     if token and token.isascii() and token.isprintable():
         headers.append((signature.TOKEN_HEADER, token))

@@ -147,6 +147,7 @@ class Rejection(Table):
     reason = Text(PLAIN)
     body_bytes = Number(PLAIN, null=True)
     body_digest = Text(DIGEST, kept=Kept.REJECTIONS, shown=Shape.PLAIN, null=True)
+    hint = Text(PLAIN, null=True)  # in which form its signature would be right
 
 
 class OperatorAction(Table):

@@ -84,7 +84,7 @@ def verify_signature(data: bytes, rng: random.Random) -> object:
     if rng.random() < 0.6:
         sent_header = mutate(sent_header.encode("latin-1"), rng).decode("latin-1")
     try:
-        found = signature.verify(body, sent_header, KEYS)
+        found = signature.verify(body, {signature.HEADER: sent_header}, KEYS)
     except SignatureError as error:
         _holds(sent_header != header, "the right signature was refused")
         return error.reason

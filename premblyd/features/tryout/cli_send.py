@@ -197,10 +197,11 @@ class Sender:
 
     def request(self, body: bytes, token: str) -> Request:
         """Return the request as Prembly makes it."""
+        form = self._endpoint.forms[0]
         headers = [
             ("Content-Type", "application/json"),
             ("User-Agent", f"{samples.SENDER}/{__version__}"),
-            (self._endpoint.header, signature.sign(body, self._key, self._endpoint.scheme)),
+            (form.header, signature.sign(body, self._key, form)),
             (signature.TOKEN_HEADER, token),
         ]
         return Request(self.url, headers, body)

@@ -76,7 +76,7 @@ def webhook_of(
         token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',
         body=body,
-        verified_by=f"{endpoint.scheme}:{key}",
+        verified_by=f"{endpoint.forms[0].scheme}:{key}",
         verdict=payload.read(body, endpoint.fields),
     )
 
@@ -164,7 +164,7 @@ def _of_http(hook: HttpHook, invocation: Invocation, endpoint: Endpoint) -> dict
         request = make_request(hook, invocation, endpoint, time.time())
     except BodyError as error:
         return {"error": str(error)}
-    private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
+    private = {*MASKED_REQUEST_HEADERS, *(form.header.lower() for form in endpoint.forms)}
     headers = {name: MASK if name.lower() in private else value for name, value in request.headers}
     return {
         "url": re.sub(r"//[^/]*@", f"//{MASK}@", request.url),  # without its login

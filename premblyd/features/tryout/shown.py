@@ -44,7 +44,7 @@ def warnings(checked: Checked) -> Iterator[str]:
         if endpoint.scheme == "public-key":
             yield (
                 f"endpoint {endpoint.name}: the public-key scheme proves nothing about the body;"
-                " use hmac-sha256 if your account sends it"
+                " leave out `scheme` if your account sends another"
             )
         for key, text in endpoint.key_texts.items():
             if doubt := _of_key(text):
@@ -234,7 +234,13 @@ def _samples(endpoints: Iterable[Endpoint]) -> Iterator[Webhook]:
 
 def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     """Return what `verified_by` can be for webhooks to these endpoints."""
-    return tuple(f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys)
+    signers = (
+        f"{form.scheme}:{key}"
+        for endpoint in endpoints
+        for form in endpoint.forms
+        for key in endpoint.keys
+    )
+    return tuple(dict.fromkeys(signers))
 
 
 WARNINGS = (warnings,)

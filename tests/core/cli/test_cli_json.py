@@ -30,7 +30,7 @@ AWAITED = (
     "id endpoint reference event_id state due_at_ms ask_count created_at_ms finished_at_ms"
     " settled_by_id last_error asked_at_ms answered_at_ms known_at_ms".split()
 )
-REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_digest".split()
+REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_digest hint".split()
 
 
 def test_every_row_of_a_list_has_these_names(config: Path) -> None:

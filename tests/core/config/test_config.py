@@ -35,7 +35,7 @@ log: {format: auto, level: info}
 endpoints:
   - name: prembly
     path: /webhooks/prembly
-    scheme: hmac-sha256
+    scheme: hmac
     keys: {live: {file: prembly-live-key}, sandbox: {env: PREMBLY_SANDBOX_KEY}}
 actions:
   - name: activate-customer
@@ -344,6 +344,10 @@ STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessH
         (SMALL.replace("{live: hush-text}", "{}"), ["3:31: should not be empty"]),
         (SMALL.replace("sqlite:///", "mysql://"), ["1:11: should be sqlite:////absolute"]),
         ("endpoints: []", ["1:1: `database` is missing", "1:12: should not be empty"]),
+        (
+            SMALL.replace("keys:", "scheme: public-key, signature: [{}], keys:"),
+            ["3:5: has `scheme: public-key` and `signature`; keep one"],
+        ),
         (SMALL + SMALL, ["4:1: 'database' is given twice, first in line 1: keep one"]),
         ("a: []\na: []", ["2:1: 'a' is given twice, first in line 1: put the entries of both"]),
         (SMALL + ENDPOINT, ["4:12: this name is used twice", "4:21: this path is used twice"]),
@@ -380,7 +384,7 @@ def test_a_problem_is_told_at_its_place(text: str, expected: list[str]) -> None:
 
 def test_every_problem_is_told_at_once_in_the_files_order() -> None:
     text = SAMPLE.replace("8080", "808080").replace("level: info", "levle: info")
-    text = text.replace("scheme: hmac-sha256", "scheme: md5").replace("3h", "3 hours")
+    text = text.replace("scheme: hmac", "scheme: md5").replace("3h", "3 hours")
     text = text.replace("name: archive", "name: page-operations")
     places = " ".join(line.split(": ")[0] for line in problems(text))
     assert places == "1:9 4:21 8:13 9:18 9:53 16:32 17:18 20:66 26:11"

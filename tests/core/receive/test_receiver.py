@@ -12,7 +12,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
 from premblyd.prembly import bodies
-from premblyd.prembly.signature import Scheme, sign
+from premblyd.prembly.signature import Form, Scheme, sign
 from premblyd.receive import server
 from premblyd.receive.exchange import Phase
 from tests.support.configuration import configuration, shell
@@ -126,7 +126,7 @@ REFUSED = [
     ("malformed signature", PATH, "é" * 44, True),
     ("wrong signature", PATH, sign(BODY, "another key"), True),
     ("wrong signature", PATH, sign(BODY + b" ", KEY), True),
-    ("wrong signature", PATH, sign(BODY, KEY, Scheme.PUBLIC_KEY), True),
+    ("wrong signature", PATH, sign(BODY, KEY, Form(Scheme.PUBLIC_KEY)), True),
     ("address not allowed", "/far", RIGHT, False),
     ("missing token", "/two", RIGHT, False),
 ]

@@ -7,10 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 from tornado.httpclient import AsyncHTTPClient
 
 from premblyd.config.models import Endpoint
 from premblyd.ground import telemetry
+from premblyd.ground.times import Clock
+from premblyd.prembly.signature import Form, Scheme, sign
 from premblyd.queue import rejections
 from premblyd.receive import evidence
 from premblyd.receive.evidence import LINES_PER_MINUTE, difference
@@ -18,7 +21,7 @@ from tests.support.logs import Lines
 from tests.support.receiving import Client, Reception, post
 from tests.support.rows import for_each
 from tests.support.waiting import until
-from tests.support.webhooks import BODY, PATH, head, signed, webhook
+from tests.support.webhooks import BODY, KEY, PATH, head, signed, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
 SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"
@@ -241,3 +244,70 @@ async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
         assert len(await kept_rows(reception)) == part + 4
     reasons = [reason for *_, reason in await kept_rows(reception)]
     assert reasons == ["wrong signature"] + ["no such path"] * 3 + ["wrong signature"] * 2
+
+
+IN_HEX = {"x-prembly-signature": sign(BODY, KEY, Form(Scheme.HMAC_SHA512, "hex"))}
+FORM_HINT = (
+    "signed in another form by key live; to take it:"
+    ' signature: [{}, {"algorithm": "sha512", "encoding": "hex"}]'
+)
+
+
+async def test_a_right_key_in_another_form_is_refused_and_the_line_that_takes_it_is_told(
+    client: Client, reception: Reception, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "TRY_EVERY_S", 0)
+    reception.use()
+    await refused(client, IN_HEX)
+    assert await hints(reception) == [FORM_HINT]
+    told = {line["event"]: line for line in lines}
+    assert told["webhook.other_form"]["hint"] == FORM_HINT
+    line = yaml.safe_load(FORM_HINT.partition("to take it: ")[2])
+    for wrong in (signed(BODY, "another key"), {"x-prembly-signature": "!"}):
+        await refused(client, wrong)
+    await refused(client, {"x-prembly-signature": sign(BODY, KEY, Form(Scheme.PUBLIC_KEY))})
+    reception.use(endpoint={"scheme": "public-key"})  # proves nothing: there is no form to add
+    await refused(client, IN_HEX)
+    assert await hints(reception) == [FORM_HINT, None, None, None, None]
+    reception.use(endpoint=line)
+    await client.send(webhook(BODY, IN_HEX))
+    assert (await client.answer()).status == 200
+
+
+async def test_another_form_is_tried_once_a_while_and_for_no_large_body(
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "TRY_EVERY_S", float("inf"))
+    reception.use()
+    for _ in range(2):
+        await refused(client, IN_HEX)
+    monkeypatch.setattr(evidence, "TRY_EVERY_S", 0)
+    monkeypatch.setattr(evidence, "MOST_TRIED_BYTES", len(BODY) - 1)
+    await refused(client, IN_HEX)
+    assert await hints(reception) == [FORM_HINT, None, None]
+
+
+async def test_no_form_is_told_while_the_endpoint_accepts_webhooks(
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who has the key could have the operator believe that Prembly has changed its form."""
+    monkeypatch.setattr(evidence, "TRY_EVERY_S", 0)
+    days, now_ms = rejections.HINTED_AFTER_MS, [0]
+    monkeypatch.setattr(Clock, "now_ms", lambda _: now_ms[0])
+    reception.use()
+    await client.send(webhook(BODY, signed(BODY)))
+    assert (await client.answer()).status == 200
+    for now_ms[0] in (0, days - 1, days):
+        await refused(client, IN_HEX)
+    assert await hints(reception) == [None, None, FORM_HINT]
+
+
+async def refused(client: Client, headers: dict[str, str]) -> None:
+    await client.send(webhook(BODY, headers))
+    answer = await client.answer()
+    assert (answer.status, answer.body) == (401, b'{"error":"Invalid signature"}')
+
+
+async def hints(reception: Reception) -> list[str | None]:
+    await reception.writer.call(lambda _: None)
+    return [hint for (hint,) in reception.rows("SELECT hint FROM rejection ORDER BY id")]

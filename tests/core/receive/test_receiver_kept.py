@@ -10,7 +10,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
 from premblyd.ground.privacy import digest_of, safe_id
-from premblyd.prembly.signature import Scheme, sign
+from premblyd.prembly.signature import Form, Scheme, sign
 from premblyd.receive.server import make_server
 from premblyd.store.connections import connect_operator
 from tests.core.receive.test_receiver import Send, make_send
@@ -34,13 +34,30 @@ async def test_an_authentic_body_that_is_no_json_object_is_stored_and_takes_the_
 
 
 async def test_the_legacy_header_counts_only_if_asked_for(send: Send, reception: Reception) -> None:
-    legacy = {"X-Old": sign(b"", KEY, Scheme.PUBLIC_KEY)}
+    legacy = {"X-Old": sign(b"", KEY, Form(Scheme.PUBLIC_KEY))}
     reception.use(endpoint={"scheme": "public-key", "header": "x-old"})
     assert (await send(BODY, legacy)).code == 200
     assert (await send(BODY, signed(BODY))).code == 401
     reception.use(endpoint={"header": "x-old"})
     assert (await send(BODY, legacy)).code == 401
     assert reception.rows("SELECT verified_by FROM event ORDER BY id") == [("public-key:live",)]
+
+
+async def test_any_of_the_endpoints_forms_is_taken_and_handed_on_in_no_header(
+    send: Send, reception: Reception
+) -> None:
+    reception.use(endpoint={"signature": [{}, {**HEX, "header": "date"}]})
+    other = Form(Scheme.HMAC_SHA512, "hex", "", "date")
+    assert (await send(b"{}", {"date": sign(b"{}", KEY, other)})).code == 200
+    assert (await send(BODY, signed(BODY))).code == 200
+    assert (await send(BODY, {"x-prembly-signature": sign(BODY, KEY, other)})).code == 401
+    names = [("hmac-sha512:live",), ("hmac-sha256:live",)]
+    assert reception.rows("SELECT verified_by FROM event ORDER BY id") == names
+    [(kept,)] = reception.rows("SELECT headers FROM event WHERE id = 1")
+    assert sign(b"{}", KEY, other) not in kept
+
+
+HEX = {"algorithm": "sha512", "encoding": "hex"}
 
 
 FORWARDED, REAL = "X-Forwarded-For", "X-Real-Ip"

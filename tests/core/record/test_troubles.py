@@ -14,6 +14,7 @@ from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.postgresql import shown
 from premblyd.features.postgresql.membership import SharedHosts
 from premblyd.ground.times import HOUR_MS
+from premblyd.queue.rejections import HINTED_AFTER_MS
 from premblyd.record import troubles
 from premblyd.record.told import MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.record.troubles import LACKING_MS, LATE_MS
@@ -215,6 +216,23 @@ def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
     told = (item.kind, item.count, item.target.reason)
     assert told == ("rejections", troubles.BURST, "wrong signature")
     assert "webhooks are being lost" in item.remedy
+
+
+def test_another_form_of_signature_is_told_until_the_endpoint_accepts_a_webhook(
+    store: Store, record: Database
+) -> None:
+    """(The old event was accepted two days before.)"""
+    later_ms = OLD_MS + HINTED_AFTER_MS
+    refused = new_rejection("wrong signature", at_ms=later_ms, hint="signed …: write this")
+    assert store.wait(store.inbox.reject(refused)) == "signed …: write this"
+    [item] = found(record, later_ms)
+    assert (item.kind, item.severity, item.subject) == ("signature", Severity.URGENT, "prembly")
+    assert item.text == "Endpoint prembly refuses webhooks signed …: write this"
+    store.add("now", received_at_ms=later_ms, body=b"now")
+    assert kinds(record, later_ms) == ["signature"]
+    store.add("then", received_at_ms=later_ms + 1, body=b"then")
+    assert "signature" not in kinds(record, later_ms)
+    assert store.wait(store.inbox.reject(refused)) is None
 
 
 def test_a_disk_that_is_nearly_full_is_told(

@@ -211,10 +211,13 @@ def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
 
 @for_each("scheme", Scheme)
 def test_premblys_signature_is_made_again_and_the_token_passed_on(scheme: Scheme) -> None:
-    to = endpoint(scheme=scheme, header="x-own", keys={"old": "hush-1", "new": "hush-2"})
+    said: dict[str, Any] = {"signature": [{}, {"algorithm": "sha512", "encoding": "hex"}]}
+    if scheme is Scheme.PUBLIC_KEY:
+        said = {"scheme": "public-key"}
+    to = endpoint(**said, header="x-own", keys={"old": "hush-1", "new": "hush-2"})
     given = invocation(EVERY_BYTE, token="t.o/k+en=", verified_by=f"{scheme}:new")
     headers, body = sent(given, to)
-    assert signature.verify(body, headers["x-own"], to.key_texts, scheme) == f"{scheme}:new"
+    assert signature.verify(body, headers, to.key_texts, to.forms) == f"{scheme}:new"
     assert headers["token"] == "t.o/k+en="
 
 
