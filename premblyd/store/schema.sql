@@ -105,7 +105,8 @@ CREATE TABLE rejection (
     remote_ip TEXT NOT NULL,
     reason TEXT NOT NULL,
     body_bytes INTEGER,
-    body_digest TEXT
+    body_digest TEXT,
+    hint TEXT
 ) STRICT;
 
 CREATE TABLE operator_action (

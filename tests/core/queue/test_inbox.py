@@ -143,7 +143,7 @@ def test_only_the_newest_rejections_are_kept(store: Store, monkeypatch: pytest.M
         store.wait_all(store.inbox.reject(refused(number)) for number in batch)
     kept = store.rows("SELECT * FROM rejection ORDER BY id")
     assert [row[0] for row in kept] == [5, 6, 7, 8, 9]
-    assert kept[-1] == (9, NOW_MS + 8, "prembly", "192.0.2.7", "wrong signature", 8, None)
+    assert kept[-1] == (9, NOW_MS + 8, "prembly", "192.0.2.7", "wrong signature", 8, None, None)
 
 
 def test_a_health_check_leaves_nothing(store: Store) -> None:

@@ -242,6 +242,6 @@ def test_every_reason_of_a_refusal_is_counted_from_the_start() -> None:
     sources = [ROOT / "premblyd" / "receive" / "exchange.py"]
     sources.append(ROOT / "premblyd" / "prembly" / "signature.py")
     text = "".join(source.read_text() for source in sources)
-    named = set(re.findall(r'(?:_refuse\(\d+, |SignatureError\()"([^"]+)"', text))
+    named = set(re.findall(r'(?:_refuse\(\d+, |reason.* = )"([^"]+)"', text))
     assert named
     assert {*named, *ConnectionFault} == set(REASONS)
