@@ -86,15 +86,6 @@ def test_event_sends_an_envelope() -> None:
     assert envelope["body"] == {"a": [1, "é"], "b": 1.1}
 
 
-def test_a_receiver_sees_what_prembly_confirmed() -> None:
-    headers, body = sent(invocation(confirmed=("reference", "outcome")), send="event")
-    assert headers["premblyd-confirmed"] == "true"
-    assert headers["premblyd-confirmed-fields"] == "reference,outcome"
-    assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
-    assert sent(invocation(b"{}", confirmed=()))[0]["premblyd-confirmed"] == "true"
-    assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]
-
-
 def test_of_who_was_erased_a_receiver_is_told_nothing_but_that() -> None:
     """An empty body has no signature of Prembly's, which sent none."""
     given = invocation(b"", is_erased=True, response_code="00")
