@@ -111,10 +111,11 @@ class Hooks:
     # pass before, and returns what makes their jobs those of then.
     resume: Callable[[Transaction, Sequence[int]], Resumed] | None = None
     # In a claim: whether this can't end now, as another host has what that changes. Names of the
-    # locks of that, when a hook has ended: on the loop.
+    # locks of that, when the hook of a job with this `group` has ended: on the loop.
     keeps_open: Callable[[Transaction, Due], bool] | None = None
-    locks_to_end: Callable[[Job], Iterable[str]] | None = None
-    # Before deliveries end, and behind that: see end.py.
+    locks_to_end: Callable[[str], Iterable[str]] | None = None
+    # Before deliveries end, and behind that, of those that have a `group` or of which it is not
+    # known: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
     ended: Callable[[Transaction, Sequence[End]], None] | None = None
     # Locks what a command changes that ends these deliveries, or queues them again.

@@ -164,7 +164,15 @@ class Dispatcher:
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
-            actions, room = self._actions, self._room()
+            actions = self._actions
+            room = Room(
+                limit=self._limit - self._busy.total(),
+                running=frozenset(self._running),
+                hooks=dict(self._busy),
+                held_bytes=dict(self._busy_bytes),
+                max_bytes=self._max_bytes,
+                gates=min((gate.room for gate in actions.used_gates), default=0),
+            )
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
             claimed = await self._queue.claim(actions.claimable, room, now_ms)
@@ -172,16 +180,6 @@ class Dispatcher:
                 self._begin(actions, job, asked_at_s)
             self._claim_failed = False
         return claimed
-
-    def _room(self) -> Room:
-        return Room(
-            limit=self._limit - self._busy.total(),
-            running=frozenset(self._running),
-            hooks=dict(self._busy),
-            held_bytes=dict(self._busy_bytes),
-            max_bytes=self._max_bytes,
-            gates=min((gate.room for gate in self._actions.used_gates), default=0),
-        )
 
     def _begin(self, actions: Actions, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
@@ -203,12 +201,21 @@ class Dispatcher:
         self, action: Action, gates: Sequence[Gate] | None, job: Job, permit: Permit
     ) -> Result:
         """Run the hook of `job`, if it passes the gates."""
-        judged = await _judge(gates, job, action) if gates else job
-        if isinstance(judged, Result):
-            return judged
-        run = self._runners.run(action.hook, of_job(judged, permit))
-        del job, judged  # so that the body is not kept longer than the runner needs it
-        return await run
+        try:
+            judged = await _judge(gates, job, action) if gates else job
+            if isinstance(judged, Result):
+                return judged
+            run = self._runners.run(action.hook, of_job(judged, permit))
+            del job, judged  # so that the body is not kept longer than the runner needs it
+            return await run
+        # A runner's own fault must spend this attempt, and not the daemon.
+        except Exception as error:  # noqa: BLE001
+            tell("runner.failed", action=action.name, cause=error)
+            if what := what_is_lacking(error):
+                return lacking(what)
+            return Result(
+                outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
+            )
 
     async def _work(
         self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
@@ -217,7 +224,7 @@ class Dispatcher:
         started_ms = self._clock.now_ms()
         runs_again = False
         try:
-            result = permit.judged(await self._result(action, run))
+            result = permit.judged(await run)
             self._has_ended(job, cost)
             now_ms = self._clock.now_ms()
             ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
@@ -243,18 +250,6 @@ class Dispatcher:
         self._end_count += 1
         if self._others_wait or job.group is not None:
             self.wake()  # now: the next claim joins the transaction that stores this result
-
-    async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
-        try:
-            return await run
-        # A runner's own fault must spend this attempt, and not the daemon.
-        except Exception as error:  # noqa: BLE001
-            tell("runner.failed", action=action.name, cause=error)
-            if what := what_is_lacking(error):
-                return lacking(what)
-            return Result(
-                outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
-            )
 
     async def _finish(self, job: Job, result: Result, ending: Ending) -> bool:
         """Store the result, however long the database needs: the hook has run."""

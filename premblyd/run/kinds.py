@@ -63,8 +63,10 @@ class Runners:
     def need(self, kinds: Iterable[type[Hook]]) -> None:
         """Make those that hooks of these kinds need. Raise OSError, RuntimeError or MemoryError,
         when the machine lacks something for that."""
-        for kind in kinds:
-            self._of(kind)
+        for kind in {*kinds} - self._by_kind.keys():
+            wanted = runner_of(kind)
+            made = {type(each): each for each in self._by_kind.values()}
+            self._by_kind[kind] = made.get(wanted) or self._make(wanted)
 
     def configure(self, settings: Config) -> None:
         self._settings = settings
@@ -73,14 +75,9 @@ class Runners:
 
     def run(self, hook: Hook, invocation: Invocation) -> Awaitable[Result]:
         """Run the hook once, by the runner of its kind."""
-        return self._of(type(hook)).run(hook, invocation)
-
-    def _of(self, kind: type[Hook]) -> Runner[Any]:
-        if kind not in self._by_kind:
-            wanted = runner_of(kind)
-            made = {type(each): each for each in self._by_kind.values()}
-            self._by_kind[kind] = made.get(wanted) or self._make(wanted)
-        return self._by_kind[kind]
+        if type(hook) not in self._by_kind:
+            self.need([type(hook)])
+        return self._by_kind[type(hook)].run(hook, invocation)
 
     def _make(self, wanted: type[Runner[Any]]) -> Runner[Any]:
         runner = wanted(self._children)
