@@ -34,7 +34,7 @@ from peewee import SQL, Node
 from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.ground.times import MachineTime
-from premblyd.prembly.payload import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.arrivals import Arriving
 from premblyd.queue.digests import Digests
 from premblyd.queue.jobs import Due, Job
@@ -98,6 +98,8 @@ class Hooks:
     arriving: Arriving | None = None
     # Behind events and deliveries that were stored: see inbox.py.
     arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
+    # Behind a new event that was stored erased: its id, and what the webhook has said.
+    arrived_erased: Callable[[Transaction, int, Verdict], None] | None = None
     # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
     prove: Callable[[Transaction], None] | None = None
     # Stores deliveries on its terms, and returns their ids; some reference's, which are locked.

@@ -254,6 +254,10 @@ def _tell(bound: Bound, transaction: Transaction, arrived: list[_Arrived], known
         Arrival(known.ids.get(key), of.webhook, is_new, key in known.erased, bool(of.deliveries))
         for key, of, is_new in arrived
     ]
+    for key, of, is_new in arrived:
+        if is_new and key in known.erased:
+            for hook in bound.arrived_erased:
+                hook(transaction, known.ids[key], of.webhook.verdict)
     for hook in bound.arrived:
         hook(transaction, told)
 
