@@ -140,10 +140,11 @@ def _end_all(
     deliveries: list[Row] = []
     attempts: list[Row] = []
     for job, result, ending in reports:
+        finished_at_ms = ending.at_ms if ending.due_at_ms is None else None
         deliveries.append(
             (
                 *(job.delivery_id, job.claim_token, ending.state, ending.due_at_ms),
-                *(ending.finished_at_ms, ending.attempts_left, result.error, ending.at_ms),
+                *(finished_at_ms, ending.attempts_left, result.error, ending.at_ms),
             )
         )
         attempts.append(

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from premblyd.config.models import Action, Retry
@@ -15,8 +16,9 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.privacy import safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import JUMP_MS, Clock, boot_s
-from premblyd.queue.jobs import Claimed, Ending, Job, Result, Room, counted_bytes
+from premblyd.queue.jobs import Claimed, Ending, Job, Result, Room
 from premblyd.queue.queue import Queue, claimable
+from premblyd.queue.shares import counted_bytes
 from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
 from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
@@ -149,11 +151,13 @@ class Dispatcher:
         end_count = self._end_count
         claimed = await self._claim(now_ms)
         next_due_ms = claimed.next_due_ms
-        self._others_wait = claimed.leaves_any(now_ms)
+        is_due = next_due_ms is not None and next_due_ms <= now_ms
+        # It would be claimed once a hook ends.
+        self._others_wait = is_due or claimed.passed > 0 or claimed.has_more or claimed.is_full
         if self._others_wait and self._end_count > end_count:
             self.wake()  # a run has ended since, and thought that nobody waits
         goes_on = bool(claimed.jobs or claimed.passed or claimed.has_more)
-        if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
+        if next_due_ms is None or (is_due and not goes_on):
             return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
@@ -185,7 +189,7 @@ class Dispatcher:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
-        bodiless = job.without_body()
+        bodiless = replace(job, event=replace(job.event, body=b""))
         permit = self._permits(bodiless, asked_at_s)
         action = actions.by_name[job.action]
         run = self._run(action, actions.gates.get(job.action), job, permit)
