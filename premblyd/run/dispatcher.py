@@ -19,8 +19,7 @@ from premblyd.ground.times import JUMP_MS, Clock, boot_s
 from premblyd.queue.jobs import Claimed, Ending, Job, Result, Room
 from premblyd.queue.queue import Queue, claimable
 from premblyd.queue.shares import counted_bytes
-from premblyd.run.invocation import of_job
-from premblyd.run.kinds import Runners
+from premblyd.run.kinds import Runners, of_job
 from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
 from premblyd.store.states import AttemptOutcome, State
 

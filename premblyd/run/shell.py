@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from premblyd.config.hooks import DEFAULT_PATH, CommandHook, ProcessHook, ShellHook
 from premblyd.config.models import Config
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children, Process, mark_of
 from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
 from premblyd.store.states import AttemptOutcome
