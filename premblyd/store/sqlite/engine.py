@@ -44,6 +44,7 @@ class SqliteEngine:
 
     def __init__(self, path: Path, key_path: Path | None = None) -> None:
         self._path = path
+        opening.require_readable(path)
         self._opened = os.stat(path)
         with contextlib.closing(opening.connect_read_only(path, key_path)) as database:
             self.digest_key = database.digest_key
