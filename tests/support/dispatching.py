@@ -17,8 +17,7 @@ from premblyd.queue.jobs import Claimed, Result
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions, Dispatcher
-from premblyd.run.invocation import Invocation
-from premblyd.run.kinds import Runners
+from premblyd.run.kinds import Invocation, Runners
 from premblyd.run.process import Children
 from premblyd.store.connections import backend, connect_operator
 from premblyd.store.states import AttemptOutcome

@@ -16,7 +16,7 @@ from premblyd.queue import due
 from premblyd.queue.jobs import Claimed, Job, Result
 from premblyd.run import dispatcher, starting
 from premblyd.run.dispatcher import Actions
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.store.states import AttemptOutcome
 from tests.support.database import rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner

@@ -27,7 +27,7 @@ from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, invocation, settings

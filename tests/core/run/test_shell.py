@@ -18,7 +18,7 @@ import pytest
 from premblyd.config.hooks import DEFAULT_PATH
 from premblyd.queue.jobs import Result
 from premblyd.run import process, starting
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children, Mark
 from premblyd.run.shell import ShellRunner, Threads
 from premblyd.run.starting import Permit

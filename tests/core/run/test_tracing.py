@@ -9,7 +9,7 @@ from tornado.httputil import HTTPHeaders
 
 from premblyd.prembly.payload import trace_id_of, traceparent_in
 from premblyd.run.http import make_request
-from premblyd.run.invocation import of_webhook
+from premblyd.run.kinds import of_webhook
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

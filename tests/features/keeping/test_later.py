@@ -15,7 +15,7 @@ from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
 from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.queue.register import Hosts
-from premblyd.run.invocation import of_job
+from premblyd.run.kinds import of_job
 from premblyd.store.columns import PLAIN, Kept, columns
 from premblyd.store.tables import Event
 from tests.features.asking.questions import await_results, question
