@@ -179,13 +179,6 @@ class Stream(IOStream):
                     break
 
 
-def send(connection: HTTP1Connection, answer: bytes) -> None:
-    """Send a whole answer: what the kernel does not take now, when it can."""
-    stream = connection.stream
-    if rest := stream.send_now(answer) if isinstance(stream, Stream) else answer:
-        connection.write(rest)
-
-
 Extra = tuple[tuple[str, str], ...]
 
 
