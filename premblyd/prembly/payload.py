@@ -186,7 +186,8 @@ def recognise(
         return Verdict()
     placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
     body = bodies.by_path(document)
-    found: dict[FieldName, Any] = {name: FIELDS[name].find(body) for name in _READERS} | placed
+    found: dict[FieldName, Any] = {name: FIELDS[name].find(body) for name in _READERS}
+    found.update(placed)
     stated = facts.Facts(body, placed, overrides or {})
     if found["verification_status"] is True:  # it is silent: the next one that speaks counts
         found["verification_status"] = next(iter(stated.words), True)

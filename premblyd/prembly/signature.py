@@ -5,7 +5,6 @@ base64(HMAC-SHA256(raw body, public key)). Earlier versions of the page, and Ide
 base64(public key) instead: the same constant for every body, hence opt-in.
 """
 
-import base64
 import binascii
 import functools
 import hashlib
@@ -28,7 +27,7 @@ class Scheme(StrEnum):
 
 def sign(body: bytes, key: str, scheme: Scheme = Scheme.HMAC_SHA256) -> str:
     """Return the signature header's value for `body`, as Prembly makes it."""
-    return base64.b64encode(_digest(body, key, scheme)).decode("ascii")
+    return binascii.b2a_base64(_digest(body, key, scheme), newline=False).decode("ascii")
 
 
 def verify(
@@ -73,9 +72,9 @@ def _decode(header: str) -> bytes:
     """Decode canonical base64. Raise SignatureError for anything else: another spelling of the
     right bytes (spaces, missing or loose padding bits) is not what Prembly sends."""
     try:
-        decoded = base64.b64decode(header, validate=True)
-    except (binascii.Error, ValueError):
+        decoded = binascii.a2b_base64(header)
+    except ValueError:
         raise SignatureError("malformed signature") from None
-    if base64.b64encode(decoded).decode("ascii") != header:
+    if binascii.b2a_base64(decoded, newline=False).decode("ascii") != header:
         raise SignatureError("malformed signature")
     return decoded
