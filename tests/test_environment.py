@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
 from tests.support.jobs import KEY, hook, invocation

@@ -5,7 +5,6 @@ base64(HMAC-SHA256(raw body, public key)). Earlier versions of the page, and Ide
 base64(public key) instead: the same constant for every body, hence opt-in.
 """
 
-import base64
 import binascii
 import functools
 import hashlib
@@ -28,7 +27,7 @@ class Scheme(StrEnum):
 
 def sign(body: bytes, key: str, scheme: Scheme = Scheme.HMAC_SHA256) -> str:
     """Return the signature header's value for `body`, as Prembly makes it."""
-    return base64.b64encode(_digest(body, key, scheme)).decode("ascii")
+    return binascii.b2a_base64(_digest(body, key, scheme), newline=False).decode("ascii")
 
 
 def verify(
@@ -38,14 +37,15 @@ def verify(
 
     Raise SignatureError when none did. Every key is tried whatever matched before, and decoded
     digests of one fixed length are compared in constant time (CVE-2024-21491: a comparison up
-    to the shorter length accepts a prefix).
+    to the shorter length accepts a prefix). Their hashes are: values of different lengths take
+    less time, which would reveal the length of a legacy key.
     """
     if not header:
         raise SignatureError("missing signature")
-    received = _of_one_length(_decode(header))
+    received = hashlib.sha256(_decode(header)).digest()
     matched = None
     for name, key in keys.items():
-        expected = _of_one_length(_digest(body, key, scheme))
+        expected = hashlib.sha256(_digest(body, key, scheme)).digest()
         if hmac.compare_digest(expected, received):
             matched = matched or name
     if matched is None:
@@ -68,19 +68,13 @@ def _keyed(key: str) -> hmac.HMAC:
     return hmac.new(key.encode(), digestmod="sha256")
 
 
-def _of_one_length(digest: bytes) -> bytes:
-    """Return a hash to compare in place of `digest`: values of different lengths are compared in
-    less time, which would reveal the length of a legacy key."""
-    return hashlib.sha256(digest).digest()
-
-
 def _decode(header: str) -> bytes:
     """Decode canonical base64. Raise SignatureError for anything else: another spelling of the
     right bytes (spaces, missing or loose padding bits) is not what Prembly sends."""
     try:
-        decoded = base64.b64decode(header, validate=True)
-    except (binascii.Error, ValueError):
+        decoded = binascii.a2b_base64(header)
+    except ValueError:
         raise SignatureError("malformed signature") from None
-    if base64.b64encode(decoded).decode("ascii") != header:
+    if binascii.b2a_base64(decoded, newline=False).decode("ascii") != header:
         raise SignatureError("malformed signature")
     return decoded

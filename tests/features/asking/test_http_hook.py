@@ -8,7 +8,7 @@ from typing import Any
 from premblyd.config.models import Endpoint
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from tests.support.http_server import serving
 from tests.support.jobs import endpoint, hook, invocation, settings
