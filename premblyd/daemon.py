@@ -194,7 +194,7 @@ class Daemon:
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
-        inbox, wake = Inbox(self._writer), self._wake
+        inbox, wake = Inbox(self._writer), self._dispatcher.wake
         if self._backend.is_shared:  # and the server may be far: its claim waits for no commit
             inbox = Inbox(self._writer, will_add=self._wake_dispatcher)
             wake = self._membership.announce

@@ -24,8 +24,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
-from premblyd.features.keeping import vacuuming
-from premblyd.features.postgresql import opening as postgresql_opening
+from premblyd.feature import installed
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.receive import exchange, server
 from premblyd.receive.server import make_server
@@ -40,10 +39,12 @@ from tests.support.engines import empty_server, hosts
 from tests.support.logs import Lines, log_plainly, logged
 from tests.support.marks import GUARD, leaves_out, leaves_out_module
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
-from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
 from tests.support.store import Store, store_at
 from tests.support.waiting import FOREVER_S
+
+if "keeping" in installed():  # the core's tests do without
+    from premblyd.features.keeping import vacuuming
 
 __all__ = ["empty_server", "hosts"]
 SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
@@ -75,8 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if leaves_out(config, "large"):
         _work_in_memory()
     database.choose_engine(config.getoption("engine"))
-    # On a busy machine half a second may be too short; nothing comes meanwhile.
-    vacuuming.LIMIT_S, vacuuming.GAP_S = FOREVER_S, 0
+    if "keeping" in installed():
+        # On a busy machine half a second may be too short; nothing comes meanwhile.
+        vacuuming.LIMIT_S, vacuuming.GAP_S = FOREVER_S, 0
     if not hasattr(config, "workerinput"):  # not in xdist's workers, which share one server
         _run_apart(config)
         postgresql.prepare_session()
@@ -296,13 +298,6 @@ def read_record(store: Store, database: Database) -> Database:
 
 
 @pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    """A stand-in for Prembly's API."""
-    with prembly_api() as running:
-        yield running
-
-
-@pytest.fixture
 def lines() -> Iterator[Lines]:
     """What is logged, instead of printing it."""
     with logged() as lines:
@@ -322,7 +317,7 @@ def make_reception(
     io_loop: IOLoop, place: DatabaseAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Reception]:
     monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.2)
-    monkeypatch.setitem(postgresql_opening.SESSION, "lock_timeout", "200ms")
+    postgresql.wait_for_locks(monkeypatch, "200ms")
     monkeypatch.setattr(exchange, "LINGER_S", 0.3)
     monkeypatch.setattr(server, "PATIENCE_S", 40)  # on a busy machine the health is no worse
     reception = Reception(place, tmp_path)

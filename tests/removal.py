@@ -103,6 +103,24 @@ def without(names: Collection[str], folder: Path) -> Path:
     return copy
 
 
+def core_alone(folder: Path) -> str:
+    """Return what the core's tests print in a copy without any feature; nothing where they pass."""
+    without(set(FEATURES), folder)
+    root = PACKAGE.parent
+    shutil.copy(root / "setup.cfg", folder)
+    shutil.copytree(root / "systemd", folder / "systemd")
+    shutil.copytree(root / "tests", folder / "tests", ignore=_beside_the_core)
+    apart = "not postgresql and not campaign and not large and not machine"
+    done = _python(folder, "-m", "pytest", "-q", "-n", "2", "-m", apart, "tests/core")
+    return done.stdout if done.returncode else ""
+
+
+def _beside_the_core(folder: str, names: list[str]) -> set[str]:
+    kept = {"core", "support", "payloads", "conftest.py", "__init__.py"}
+    is_top = Path(folder) == PACKAGE.parent / "tests"
+    return {name for name in names if name == "__pycache__" or (is_top and name not in kept)}
+
+
 def broken(names: Collection[str], folder: Path) -> Iterator[str]:
     """Yield what does not work without these features, in words: with a database that was made
     without them, and, once the whole of premblyd has used it with them, with that."""

@@ -146,16 +146,12 @@ def test_the_core_imports_no_feature_and_a_feature_only_those_that_it_needs() ->
 
 
 def test_tests_lie_in_folders_as_the_code_does_and_those_of_the_core_import_no_feature() -> None:
-    """But for the lines of core/arrows.txt, which only get fewer."""
+    """(That they pass without any, `-m large` holds.)"""
     core = TESTS / "core"
-    assert {path.name for path in TESTS.glob("features/[a-z]*")} == set(FEATURES)
+    assert {path.name for path in TESTS.glob("features/[a-z]*/")} == set(FEATURES)
     assert {path.name for path in core.glob("[a-z]*/")} <= set(ROOMS)
-    found = {
-        f"{module.relative_to(core).as_posix()} {feature}"
-        for module in core.rglob("*.py")
-        for feature in re.findall(r"\bfeatures\.(\w+)", module.read_text())
-    }
-    assert found == set((core / "arrows.txt").read_text().splitlines())
+    modules = core.rglob("*.py")
+    assert not [each for each in modules if re.search(r"\bfeatures\.\w", each.read_text())]
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

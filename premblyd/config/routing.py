@@ -36,6 +36,8 @@ class Routing:
             for code in action.response_codes:
                 listed.setdefault(code, set()).add(place)
         self.named_codes = listed.keys() - set(_WORDS)
+        # Under which word or code `response_codes` may list a code, beside `*`: else DEFAULT.
+        self._words = {None: MISSING} | {code: code for code in self.named_codes}
         # Bounded, since a sender may make up types. Prembly's own are few. Neither of them knows
         # this object, so nothing outlives it: the daemon hardly ever looks for cycles.
         self._of_word = lru_cache(maxsize=256)(partial(_that_list, actions, listed))
@@ -53,7 +55,7 @@ class Routing:
     def chosen(self, webhook: Webhook, *, is_trial: bool = False) -> Chosen:
         """Return what `actions_for` does, with what failed, and log nothing."""
         verdict = webhook.verdict
-        actions = self._of_type(self._word(verdict.response_code), verdict.type)
+        actions = self._of_type(self._words.get(verdict.response_code, DEFAULT), verdict.type)
         if not any(action.when for action in actions):
             return Chosen(actions)
         budget = Budget(is_trial=is_trial)  # shared by all of them
@@ -71,13 +73,7 @@ class Routing:
     def actions_for_code(self, code: str | None) -> tuple[Action, ...]:
         """Return the actions that a response code chooses, before any `types` and `when`; None is
         missing."""
-        return self._of_word(self._word(code))
-
-    def _word(self, code: str | None) -> str:
-        """Return the word or code under which `response_codes` may list `code`, beside `*`."""
-        if code is None:
-            return MISSING
-        return code if code in self.named_codes else DEFAULT
+        return self._of_word(self._words.get(code, DEFAULT))
 
     def why_not(self, action: Action, webhook: Webhook, budget: Budget | None = None) -> str | None:
         """Return why `webhook` is not for `action`, as `actions_for` decides; None: it is. Nothing

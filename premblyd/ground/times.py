@@ -92,6 +92,7 @@ class Clock:
     """
 
     is_own = True  # of this machine, where somebody may set it
+    STEADY = time.CLOCK_BOOTTIME  # it goes on while the machine sleeps
 
     def __init__(self) -> None:
         # How far it is from a clock that nobody sets. This changes when the machine's was set.
@@ -99,7 +100,7 @@ class Clock:
 
     def now_ms(self) -> int:
         """Return Unix time in milliseconds."""
-        return self._steady_ns() // 1_000_000 + self.offset_ms
+        return time.clock_gettime_ns(self.STEADY) // 1_000_000 + self.offset_ms
 
     def jumped_ms(self) -> int:
         """Return by how much the machine's clock was set since the last call, and follow it."""
@@ -108,7 +109,4 @@ class Clock:
         return jump
 
     def _offset(self) -> int:
-        return (time.time_ns() - self._steady_ns()) // 1_000_000
-
-    def _steady_ns(self) -> int:
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
+        return (time.time_ns() - time.clock_gettime_ns(self.STEADY)) // 1_000_000

@@ -7,7 +7,7 @@ the marks of two types is of the more specific one, which stands first below.
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -73,8 +73,10 @@ _ANALYSES = Places(
 _WIDGET = Places("widget_info", "data.widget_info", "data.data.widget_info")
 _SCREENING = Places("data.screening_result", "screening_result")
 _DIRECT = Places("verification", "data.verification", "billing_info", "data.billing_info")
-_CALLBACK_RETRY = Places("is_callback_retry", "data.is_callback_retry")
-_PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_retry")
+_RETRIES = (
+    Places("is_callback_retry", "data.is_callback_retry"),
+    Places("is_pending_payment_retry", "data.is_pending_payment_retry"),
+)
 
 
 def type_of(body: ByPath) -> str:
@@ -89,9 +91,8 @@ def type_of(body: ByPath) -> str:
     for name in names:
         if name.type:
             return name.type
-    for type_, is_marked in _MARKS:
-        if is_marked(body):
-            return type_
+    if marked := _marked(body):
+        return marked
     whole = _name(body.get("event"))
     if whole and whole.startswith("verification."):
         return whole
@@ -161,22 +162,23 @@ def _name(value: Any) -> str | None:
     return name if is_name else None
 
 
-def _is_retried(body: ByPath) -> bool:
-    return _is_true(_CALLBACK_RETRY.find(body)) or _is_true(_PAYMENT_RETRY.find(body))
-
-
-def _is_true(value: Any) -> bool:
-    return (
-        value is not None and (value.strip().lower() if isinstance(value, str) else value) in _TRUE
-    )
-
-
-def _is_async(body: ByPath) -> bool:
-    return bool(body.get("data.verification_id") and body.get("data.channel_code"))
-
-
-def _is_session(body: ByPath) -> bool:
-    return bool(is_of_sdk(body) or FIELDS["session_id"].find(body) or body.get("completed_at"))
+def _marked(body: ByPath) -> str | None:
+    """Return the type by what stands in a body that names none; None: it has no marks."""
+    for places in _RETRIES:
+        retry = places.find(body)
+        if (retry.strip().lower() if isinstance(retry, str) else retry) in _TRUE:
+            return RETRIED
+    if body.get("data.verification_id") and body.get("data.channel_code"):
+        return ASYNC
+    if is_of_sdk(body) or FIELDS["session_id"].find(body) or body.get("completed_at"):
+        return SESSION
+    status = FIELDS["verification_status"].find(body)
+    # The guide names no field for an analysis. A body with a verification's status is about that.
+    analyses = [value for value in _ANALYSES.values(body) if isinstance(value, dict | list)]
+    if not status and (_ANALYSIS.find(body) or any(analyses)):
+        return STATEMENT
+    is_direct = any(isinstance(value, dict) for value in _DIRECT.values(body))
+    return DIRECT if is_direct or status is not None else None
 
 
 def is_of_sdk(body: ByPath) -> bool:
@@ -188,33 +190,8 @@ def is_of_sdk(body: ByPath) -> bool:
     )
 
 
-def _is_statement(body: ByPath) -> bool:
-    """Return whether it is a statement's analysis: the guide names no field for it. A body with a
-    verification's status is about that."""
-    analyses = [value for value in _ANALYSES.values(body) if isinstance(value, dict | list)]
-    has_analysis = _ANALYSIS.find(body) or any(analyses)
-    return bool(has_analysis) and not FIELDS["verification_status"].find(body)
-
-
-def _is_direct(body: ByPath) -> bool:
-    for value in _DIRECT.values(body):
-        if isinstance(value, dict):
-            return True
-    return FIELDS["verification_status"].find(body) is not None
-
-
 def _has_code(body: ByPath) -> bool:
     code = FIELDS["response_code"].find(body)
     if isinstance(code, int) and not isinstance(code, bool):
         return 0 <= code < 1000
     return isinstance(code, str) and _CODE.fullmatch(code) is not None
-
-
-_Mark = Callable[[ByPath], bool]
-_MARKS: tuple[tuple[str, _Mark], ...] = (
-    (RETRIED, _is_retried),
-    (ASYNC, _is_async),
-    (SESSION, _is_session),
-    (STATEMENT, _is_statement),
-    (DIRECT, _is_direct),
-)

@@ -79,6 +79,11 @@ CONTEXT_FIELDS = tuple(
     field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
 )
 WHEN_NAMES = ("endpoint", "verified_by", *CONTEXT_FIELDS, "body")
+# The trace that a request belongs to, as W3C Trace Context says (www.w3.org/TR/trace-context), of
+# version 00 alone. premblyd makes no spans, so it passes the value on as it came.
+TRACE_HEADER = "traceparent"
+# Version, trace-id, parent-id and flags, in lower case; ids of zeros are none.
+_VALID_TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: cached properties need a __dict__
@@ -114,13 +119,22 @@ class Webhook:
 
     @property
     def traceparent(self) -> str | None:
-        """In which trace it came; None: in none, or that is not known any more."""
-        return traceparent_in(self.headers)
+        """In which trace it came: the one valid traceparent among its headers; None: there is none,
+        or another one beside it, or they are not there any more."""
+        if TRACE_HEADER not in self.headers.lower():
+            return None
+        try:
+            headers = json.loads(self.headers)
+            values = [str(value) for name, value in headers if str(name).lower() == TRACE_HEADER]
+        except (ValueError, TypeError):  # somebody has changed them, which is no hook's fault
+            return None
+        return values[0] if len(values) == 1 and _VALID_TRACE.fullmatch(values[0]) else None
 
     @property
     def trace_id(self) -> str | None:
         """The trace's, for the log."""
-        return trace_id_of(self.traceparent)
+        traceparent = self.traceparent
+        return traceparent[3:35] if traceparent else None
 
     def context(self) -> dict[str, Any]:
         """Return what `when` and `select` see: the endpoint and the key's scheme and name, the
@@ -172,37 +186,26 @@ def recognise(
         return Verdict()
     placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
     body = bodies.by_path(document)
-    found: dict[FieldName, Any] = {name: places.find(body) for name, places in _FOUND.items()}
+    found: dict[FieldName, Any] = {name: FIELDS[name].find(body) for name in _READERS}
     found.update(placed)
     stated = facts.Facts(body, placed, overrides or {})
     if found["verification_status"] is True:  # it is silent: the next one that speaks counts
         found["verification_status"] = next(iter(stated.words), True)
     type_ = events.type_of(body)
     outcome, doubt = _conclude(body, type_, found["verification_status"], stated)
-    reference = text_of(found["reference"])
-    session_id = text_of(found["session_id"])
-    if reference is None and "reference" not in (overrides or ()):
-        reference = _other_reference(body, type_, session_id)
+    said: dict[str, Any] = {
+        name: read(found[name]) for name, read in _READERS.items() if found[name] is not None
+    }
+    if said.get("reference") is None and "reference" not in (overrides or ()):
+        said["reference"] = _other_reference(body, type_, said.get("session_id"))
     return Verdict(
         kind=Kind.SDK if events.is_of_sdk(body) else Kind.API,
         type=type_,
-        response_code=_code(found["response_code"]),
-        status=text_of(found["status"]),
-        detail=_detail(found["detail"]),
-        verification_status=text_of(found["verification_status"]),
         outcome=outcome,
-        reference=reference,
-        user_ref=text_of(found["user_ref"]),
-        session_id=session_id,
         face_match=stated.face_match,
-        face_confidence=_number(found["face_confidence"]),
-        risk_level=text_of(found["risk_level"]),
-        risk_score=_number(found["risk_score"]),
         doubt=doubt,
+        **said,
     )
-
-
-_FOUND = {name: places for name, places in FIELDS.items() if name != "face_match"}  # see facts
 
 
 def _placed(
@@ -352,8 +355,6 @@ _OUTCOMES = {
 
 
 def _number(value: Any) -> float | None:
-    if value is None:
-        return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     # Python reads 1_0 as ten; nobody else does.
@@ -366,27 +367,11 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-# The trace that a request belongs to, as W3C Trace Context says (www.w3.org/TR/trace-context), of
-# version 00 alone. premblyd makes no spans, so it passes the value on as it came.
-TRACE_HEADER = "traceparent"
-# Version, trace-id, parent-id and flags, in lower case; ids of zeros are none.
-_VALID = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-def traceparent_in(headers: str) -> str | None:
-    """Return the one valid traceparent among headers as they are stored, [[name, value], …]; None
-    where there is none, or another one beside it."""
-    if TRACE_HEADER not in headers.lower():
-        return None
-    try:
-        values = [
-            str(value) for name, value in json.loads(headers) if str(name).lower() == TRACE_HEADER
-        ]
-    except (ValueError, TypeError):  # somebody has changed them, which is no hook's fault
-        return None
-    return values[0] if len(values) == 1 and _VALID.fullmatch(values[0]) else None
-
-
-def trace_id_of(traceparent: str | None) -> str | None:
-    """Return the id of its trace."""
-    return traceparent[3:35] if traceparent else None
+# How what stands in a field's place is read. (What is said of a face: see facts.)
+_READERS: dict[FieldName, Callable[[Any], Any]] = {
+    **{name: text_of for name in FIELDS if name != "face_match"},
+    "response_code": _code,
+    "detail": _detail,
+    "face_confidence": _number,
+    "risk_score": _number,
+}

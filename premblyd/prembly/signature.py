@@ -6,7 +6,6 @@ base64(public key) instead: the same constant for every body, hence opt-in. Publ
 Prembly's webhooks expect other forms too: HMAC-SHA512, and either of them as hex.
 """
 
-import base64
 import binascii
 import functools
 import hashlib
@@ -62,7 +61,8 @@ def verify(
 
     Raise SignatureError when none did. Every key is tried whatever matched before, and decoded
     digests of one fixed length are compared in constant time (CVE-2024-21491: a comparison up
-    to the shorter length accepts a prefix).
+    to the shorter length accepts a prefix). Their hashes are: values of different lengths take
+    less time, which would reveal the length of a legacy key.
     """
     matched, reason = None, "missing signature"
     for form in forms:
@@ -73,9 +73,9 @@ def verify(
         if received is None:
             reason = "malformed signature" if reason == "missing signature" else reason
             continue
-        reason, received = "wrong signature", _of_one_length(received)
+        reason, received = "wrong signature", hashlib.sha256(received).digest()
         for name, key in keys.items():
-            expected = _of_one_length(_digest(body, key, form.scheme))
+            expected = hashlib.sha256(_digest(body, key, form.scheme)).digest()
             if hmac.compare_digest(expected, received):
                 matched = matched or f"{form.scheme}:{name}"
     if matched is None:
@@ -114,14 +114,10 @@ def _keyed(key: str, scheme: Scheme) -> hmac.HMAC:
     return hmac.new(key.encode(), digestmod=scheme.removeprefix("hmac-"))
 
 
-def _of_one_length(digest: bytes) -> bytes:
-    """Return a hash to compare in place of `digest`: values of different lengths are compared in
-    less time, which would reveal the length of a legacy key."""
-    return hashlib.sha256(digest).digest()
-
-
 def _encode(digest: bytes, form: Form) -> str:
-    return digest.hex() if form.encoding == "hex" else base64.b64encode(digest).decode("ascii")
+    if form.encoding == "hex":
+        return digest.hex()
+    return binascii.b2a_base64(digest, newline=False).decode("ascii")
 
 
 def _decode(header: str, form: Form) -> bytes | None:
@@ -129,7 +125,7 @@ def _decode(header: str, form: Form) -> bytes | None:
     (spaces, capitals, missing or loose padding bits) is not what Prembly sends."""
     text = header.removeprefix(form.prefix)
     try:
-        decoded = bytes.fromhex(text) if form.encoding == "hex" else base64.b64decode(text)
-    except (binascii.Error, ValueError):
+        decoded = bytes.fromhex(text) if form.encoding == "hex" else binascii.a2b_base64(text)
+    except ValueError:
         return None
     return decoded if form.prefix + _encode(decoded, form) == header else None

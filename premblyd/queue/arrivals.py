@@ -117,7 +117,13 @@ def store(transaction: Transaction, known: Known) -> None:
     An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
     that is missing is a deletion.
     """
-    known.ids |= _insert(transaction, known.new.values())
+    ids: list[int | None] = []
+    # A statement copies all that it is given.
+    sizes = [(event.row, event.body_bytes) for event in known.new.values()]
+    for portion in of_size(sizes, PORTION_BYTES):
+        ids += transaction.insert_many(_INSERT, portion)
+    stored = zip(known.new, ids, strict=True)
+    known.ids |= {key: id_ for key, id_ in stored if id_ is not None}
     if late := [key for key in known.new if key not in known.ids]:
         # Another host has stored these in this moment: here they are duplicates.
         known.ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
@@ -151,16 +157,6 @@ def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping
         return {key: id_ or 0 for key, id_ in zip(known.new, ids(), strict=True)}
 
     return by_key
-
-
-def _insert(transaction: Transaction, events: Collection[NewEvent]) -> dict[str, int]:
-    """Insert events that are not there yet; return the ids of those that are new, by key."""
-    ids: list[int | None] = []
-    # A statement copies all that it is given.
-    for rows in of_size([(event.row, event.body_bytes) for event in events], PORTION_BYTES):
-        ids += transaction.insert_many(_INSERT, rows)
-    keys = (event.key for event in events)
-    return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
 
 
 _DERIVED_COLUMNS = ("key", "body_digest", "body_bytes", "reference_key", "removed_parts")

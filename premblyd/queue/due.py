@@ -84,7 +84,8 @@ class Queued:
         """Find what may run of the actions that wait, in the order that `place` gives them. End
         what is of no action that there is."""
         waiting = self._transaction.ask(waiting_actions(), worker=self._worker, now_ms=self._now_ms)
-        asked = self._ask_early()
+        is_asked_early = self._transaction.is_far and len(self._actions) <= MAX_EARLY
+        asked = self._ask_early() if is_asked_early else {}
         self._waiting = [Waiting(*row) for row in waiting()]
         self._waiting.sort(key=lambda action: place(action.name))
         ready = [name for name, due_at_ms in self._waiting if self._is_ready(name, due_at_ms)]
@@ -139,8 +140,6 @@ class Queued:
     def _ask_early(self) -> dict[str, Callable[[], list[Row]]]:
         """Where the server is far and the actions are few, ask for what may run before it is known
         whether any waits, and for its events."""
-        if not self._transaction.is_far or len(self._actions) > MAX_EARLY:
-            return {}
         asked = self._ask_for_first([name for name in self._actions if self._shares.free(name)])
         for name in asked:
             first = self._first_due(name, self._shares.free(name))

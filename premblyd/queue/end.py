@@ -28,8 +28,9 @@ def end(transaction: Transaction, ends: Sequence[End], write: Callable[[], Done]
     for ending in hooks.of(transaction).ending:
         ending(transaction, ends)
     done = write()
-    for ended in hooks.of(transaction).ended:
-        ended(transaction, ends)
+    left = [each for each in ends if (its := each.job or each.due) is None or its.group is not None]
+    for ended in hooks.of(transaction).ended if left else ():
+        ended(transaction, left)
     return done
 
 
@@ -127,9 +128,9 @@ def _finish(transaction: Transaction, reports: list[Report]) -> list[Deferred[bo
     closed = end(
         transaction,
         [End(job.delivery_id, ending.state, job) for job, _, ending in reports],
-        lambda: {each: _end_all(transaction, each, its) for each, its in groups.items()},
+        lambda: [_end_all(transaction, each, its) for each, its in groups.items()],
     )
-    return [Deferred(partial(_is_closed, closed[_end_of(report)], report)) for report in reports]
+    return [Deferred(partial(_is_closed, closed, report.job.claim_token)) for report in reports]
 
 
 def _end_all(
@@ -139,10 +140,11 @@ def _end_all(
     deliveries: list[Row] = []
     attempts: list[Row] = []
     for job, result, ending in reports:
+        finished_at_ms = ending.at_ms if ending.due_at_ms is None else None
         deliveries.append(
             (
                 *(job.delivery_id, job.claim_token, ending.state, ending.due_at_ms),
-                *(ending.finished_at_ms, ending.attempts_left, result.error, ending.at_ms),
+                *(finished_at_ms, ending.attempts_left, result.error, ending.at_ms),
             )
         )
         attempts.append(
@@ -163,8 +165,8 @@ def _storable(output: str | None) -> str | None:
     return without_nul(output).encode()[: len(output.encode())].decode("utf-8", "ignore")
 
 
-def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:
-    return report.job.claim_token in tokens()
+def _is_closed(closed: Sequence[Callable[[], Collection[str]]], claim_token: str) -> bool:
+    return any(claim_token in tokens() for tokens in closed)
 
 
 def _end_of(report: Report) -> _End:

@@ -34,7 +34,7 @@ from peewee import SQL, Node
 from premblyd.config.models import Action, Config
 from premblyd.feature import added
 from premblyd.ground.times import MachineTime
-from premblyd.prembly.payload import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.arrivals import Arriving
 from premblyd.queue.digests import Digests
 from premblyd.queue.jobs import Due, Job
@@ -98,6 +98,8 @@ class Hooks:
     arriving: Arriving | None = None
     # Behind events and deliveries that were stored: see inbox.py.
     arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
+    # Behind a new event that was stored erased: its id, and what the webhook has said.
+    arrived_erased: Callable[[Transaction, int, Verdict], None] | None = None
     # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
     prove: Callable[[Transaction], None] | None = None
     # Stores deliveries on its terms, and returns their ids; some reference's, which are locked.
@@ -111,10 +113,11 @@ class Hooks:
     # pass before, and returns what makes their jobs those of then.
     resume: Callable[[Transaction, Sequence[int]], Resumed] | None = None
     # In a claim: whether this can't end now, as another host has what that changes. Names of the
-    # locks of that, when a hook has ended: on the loop.
+    # locks of that, when the hook of a job with this `group` has ended: on the loop.
     keeps_open: Callable[[Transaction, Due], bool] | None = None
-    locks_to_end: Callable[[Job], Iterable[str]] | None = None
-    # Before deliveries end, and behind that: see end.py.
+    locks_to_end: Callable[[str], Iterable[str]] | None = None
+    # Before deliveries end, and behind that, of those that have a `group` or of which it is not
+    # known: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
     ended: Callable[[Transaction, Sequence[End]], None] | None = None
     # Locks what a command changes that ends these deliveries, or queues them again.

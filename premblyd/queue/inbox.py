@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -162,10 +162,6 @@ class _Addition(NamedTuple):
     deliveries: Sequence[NewDelivery]
     needs_id: bool = False  # of what is stored; so does whatever has locked something
 
-    @property
-    def now_ms(self) -> int:
-        return self.webhook.received_at_ms
-
 
 @functools.lru_cache(maxsize=16)
 def _adding(bound: Bound) -> Operation[_Addition, Added]:
@@ -188,13 +184,12 @@ def _arrive(
     new_ids = arrivals.asking_store(transaction, known)
     arrived = _told_apart(known, additions)
     rows = [
-        _row(key, each, addition.now_ms)
+        _row(key, each, addition.webhook.received_at_ms)
         for key, addition, is_new in arrived
         if is_new
         for each in addition.deliveries
     ]
     transaction.write_many(INSERT_DELIVERIES_BY_KEY, rows)
-    _count_duplicates(transaction, arrived, known.ids)
     _tell(bound, transaction, arrived, known)
 
     def added(key: str) -> Added:
@@ -213,7 +208,7 @@ def _add_known(
     rows: list[Row] = []
     on_terms: list[New] = []
     for key, addition, is_new in arrived:
-        event_id, now_ms = known.ids[key], addition.now_ms
+        event_id, now_ms = known.ids[key], addition.webhook.received_at_ms
         reference = addition.webhook.verdict.reference
         is_erased = key in known.erased  # stands in no line: its event has no reference any more
         for delivery in addition.deliveries if is_new else ():
@@ -223,7 +218,6 @@ def _add_known(
                 else:
                     on_terms.append(_new(event_id, reference, delivery, now_ms))
     transaction.write_many(INSERT_DELIVERIES, rows)
-    _count_duplicates(transaction, arrived, known.ids)
     if on_terms:
         _store(bound, transaction, on_terms)
     _tell(bound, transaction, arrived, known)
@@ -250,20 +244,21 @@ def _told_apart(known: Known, additions: list[_Addition]) -> list[_Arrived]:
     return arrived
 
 
-def _count_duplicates(
-    transaction: Transaction, arrived: list[_Arrived], ids: Mapping[str, int]
-) -> None:
-    again = [(ids[each.key], each.addition.now_ms) for each in arrived if not each.is_new]
+def _tell(bound: Bound, transaction: Transaction, arrived: list[_Arrived], known: Known) -> None:
+    """Count duplicates, and let features do what they do when something has arrived."""
+    again = [
+        (known.ids[key], of.webhook.received_at_ms) for key, of, is_new in arrived if not is_new
+    ]
     for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
         transaction.write(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
-
-
-def _tell(bound: Bound, transaction: Transaction, arrived: list[_Arrived], known: Known) -> None:
-    """Let features do what they do when something has arrived."""
     told = [
         Arrival(known.ids.get(key), of.webhook, is_new, key in known.erased, bool(of.deliveries))
         for key, of, is_new in arrived
     ]
+    for key, of, is_new in arrived:
+        if is_new and key in known.erased:
+            for hook in bound.arrived_erased:
+                hook(transaction, known.ids[key], of.webhook.verdict)
     for hook in bound.arrived:
         hook(transaction, told)
 

@@ -1,7 +1,7 @@
 """What the queue and the hooks exchange: what may be claimed, jobs, results and endings."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from premblyd.prembly.payload import StoredEvent
@@ -33,10 +33,6 @@ class Job:
     # has let it pass before, and that can't be read.
     vouched: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
 
-    def without_body(self) -> "Job":
-        """Return the job for those who don't need its body, so that they don't keep it."""
-        return replace(self, event=replace(self.event, body=b""))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -64,17 +60,6 @@ class Ending:
     at_ms: int
     due_at_ms: int | None
     attempts_left: int
-
-    @property
-    def finished_at_ms(self) -> int | None:
-        """When the delivery left the queue; None: it is still there."""
-        return self.at_ms if self.due_at_ms is None else None
-
-
-def counted_bytes(body_bytes: int) -> int:
-    """Return what a body takes of the room for bodies. Small ones don't count: the number of hooks
-    bounds them, and they never wait for large ones."""
-    return body_bytes if body_bytes > SMALL_BYTES else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +105,6 @@ class Claimed:
     passed: int = 0
     has_more: bool = False
     is_full: bool = False
-
-    def leaves_any(self, now_ms: int) -> bool:
-        """Return whether there may be more that is due, and would be claimed once a hook ends."""
-        is_due = self.next_due_ms is not None and self.next_due_ms <= now_ms
-        return is_due or self.passed > 0 or self.has_more or self.is_full
 
 
 class Due(NamedTuple):

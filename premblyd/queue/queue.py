@@ -247,7 +247,10 @@ class Queue:
 
         It may be told again: a COMMIT whose answer was lost may have been kept. Of an event that
         was erased while the hook ran, what that said is not kept, and it does not run again."""
-        names = [name for locks in hooks.of(self._writer).locks_to_end for name in locks(job)]
+        names: list[str] = []
+        if job.group is not None:
+            for locks in hooks.of(self._writer).locks_to_end:
+                names += locks(job.group)
         return self._writer.submit(FINISH, Report(job, result, ending), names)
 
     def within_claim(

@@ -8,7 +8,13 @@ goes to those that have the fewest (`Shares`). Who is first changes from claim t
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from premblyd.queue.jobs import Claimable, Due, Room, counted_bytes
+from premblyd.queue.jobs import SMALL_BYTES, Claimable, Due, Room
+
+
+def counted_bytes(body_bytes: int) -> int:
+    """Return what a body takes of the room for bodies. Small ones don't count: the number of hooks
+    bounds them, and they never wait for large ones."""
+    return body_bytes if body_bytes > SMALL_BYTES else 0
 
 
 class Rota:

@@ -18,6 +18,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
@@ -45,7 +46,6 @@ from premblyd.receive.connection import (
     is_within,
     peer_ip,
     render,
-    send,
     sender,
 )
 from premblyd.receive.evidence import Evidence
@@ -128,6 +128,7 @@ class Exchange(HTTPMessageDelegate):
         """Wait for a request on `connection`: the first that it brings, or a later one."""
         self._services = services
         self._connection = connection
+        self._stream = cast(Stream, connection.stream)  # the server makes no other
         self._is_first = is_first
         self._phase = Phase.WAITING
         self._body: bytes | bytearray = b""  # a bytearray once a second piece has come
@@ -358,7 +359,8 @@ class Exchange(HTTPMessageDelegate):
             connection = "close"
         is_head = self._start_line.method == "HEAD"
         answer = render(status, content, extra=extra, connection=connection, is_head=is_head)
-        send(self._connection, answer)
+        if rest := self._stream.send_now(answer):
+            self._connection.write(rest)
         if is_over:
             self._connection.finish()
         else:
@@ -395,11 +397,10 @@ class Exchange(HTTPMessageDelegate):
 
     def connection_ended(self) -> None:
         """Keep as evidence why there is no webhook, if there might have been one."""
-        stream = self._connection.stream
         is_answered = self._phase in (Phase.REFUSED, Phase.ANSWERED)
-        if is_answered or self._services.is_stopping or not isinstance(stream, Stream):
+        if is_answered or self._services.is_stopping:
             return
-        reason = stream.fault
+        reason = self._stream.fault
         if reason is None and self._phase is Phase.READING:
             is_late = time.monotonic() > self._deadline
             reason = ConnectionFault.TOO_SLOW if is_late else ConnectionFault.CUT_SHORT
@@ -429,7 +430,7 @@ class Exchange(HTTPMessageDelegate):
     @property
     def is_closed(self) -> bool:
         """Whether the connection is closed."""
-        return self._connection.stream.closed()
+        return self._stream.closed()
 
     def end_if_late(self, now: float) -> None:
         """Close the connection when the request did not come in time, or its answer was not read.

@@ -38,39 +38,30 @@ class Share:
     since: float  # when it came; with a body, the average moment of its bytes (monotonic clock)
     held_bytes: int = 0
 
-    def receive(self, count: int, now: float) -> None:
-        """Hold `count` bytes more."""
-        self.held_bytes += count
-        self.since += (now - self.since) * count / (HEAD_BYTES + self.held_bytes)
-
 
 class InFlight:
     """The requests in flight and their bytes, within bounds."""
 
     def __init__(self) -> None:
         self.held_bytes = 0
-        self._incoming: set[Share] = set()
-        self._complete: set[Share] = set()
+        self.shares: set[Share] = set()  # of all requests
+        self._incoming: set[Share] = set()  # those of them that have not come whole
 
     def configure(self, max_requests: int, max_bytes: int) -> None:
         """Use these bounds from now on."""
         self._max_requests = max_requests
         self._max_bytes = max_bytes
 
-    @property
-    def requests(self) -> int:
-        """How many are in flight."""
-        return len(self._incoming) + len(self._complete)
-
     def enter(self, share: Share) -> bool:
         """Count a request whose head is good, for which others may give way. Return whether there
         is room."""
-        excess = self.requests + 1 - self._max_requests
+        excess = len(self.shares) + 1 - self._max_requests
         if excess > 0:
             # Some more at once: to find which requests give way takes 150 µs among a thousand.
             make_room(self._incoming, Limit.REQUESTS, excess, spare=self._max_requests // 16)
-            if self.requests >= self._max_requests:
+            if len(self.shares) >= self._max_requests:
                 return False
+        self.shares.add(share)
         self._incoming.add(share)
         return True
 
@@ -82,18 +73,18 @@ class InFlight:
             if not make_room(holding, Limit.BYTES, excess) or share not in self._incoming:
                 return False  # none gave way, or it did itself
         self.held_bytes += count
-        share.receive(count, time.monotonic())
+        share.held_bytes += count
+        share.since += (time.monotonic() - share.since) * count / (HEAD_BYTES + share.held_bytes)
         return True
 
     def complete(self, share: Share) -> None:
         """Let `share` give way to nobody from now on: its body is there."""
         self._incoming.discard(share)
-        self._complete.add(share)
 
     def leave(self, share: Share) -> None:
         """Give back what `share` holds. To do it again does no harm."""
+        self.shares.discard(share)
         self._incoming.discard(share)
-        self._complete.discard(share)
         self.held_bytes -= share.held_bytes
         share.held_bytes = 0
 

@@ -119,11 +119,6 @@ class Receiver(HTTPServerConnectionDelegate):
         """How many are open."""
         return len(self._exchanges)
 
-    @property
-    def requests_in_flight(self) -> int:
-        """How many webhooks are being read or stored."""
-        return self.services.in_flight.requests
-
     def _make_room_for_connection(self) -> None:
         """Close connections, chosen by `make_room`, so that a new one has a place."""
         exchanges = self._exchanges.values()
@@ -162,7 +157,7 @@ class Receiver(HTTPServerConnectionDelegate):
             # to `start_request` in the loop's next round.
             await asyncio.sleep(0.01)
             now = time.monotonic()
-            is_idle = not self.requests_in_flight and not any(
+            is_idle = not self.services.in_flight.shares and not any(
                 exchange.is_expected(now) for exchange in self._exchanges.values()
             )
             if is_idle or now - began > timeout_s:

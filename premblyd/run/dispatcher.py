@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from premblyd.config.models import Action, Retry
@@ -15,10 +16,10 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.privacy import safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import JUMP_MS, Clock, boot_s
-from premblyd.queue.jobs import Claimed, Ending, Job, Result, Room, counted_bytes
+from premblyd.queue.jobs import Claimed, Ending, Job, Result, Room
 from premblyd.queue.queue import Queue, claimable
-from premblyd.run.invocation import of_job
-from premblyd.run.kinds import Runners
+from premblyd.queue.shares import counted_bytes
+from premblyd.run.kinds import Runners, of_job
 from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
 from premblyd.store.states import AttemptOutcome, State
 
@@ -149,11 +150,13 @@ class Dispatcher:
         end_count = self._end_count
         claimed = await self._claim(now_ms)
         next_due_ms = claimed.next_due_ms
-        self._others_wait = claimed.leaves_any(now_ms)
+        is_due = next_due_ms is not None and next_due_ms <= now_ms
+        # It would be claimed once a hook ends.
+        self._others_wait = is_due or claimed.passed > 0 or claimed.has_more or claimed.is_full
         if self._others_wait and self._end_count > end_count:
             self.wake()  # a run has ended since, and thought that nobody waits
         goes_on = bool(claimed.jobs or claimed.passed or claimed.has_more)
-        if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
+        if next_due_ms is None or (is_due and not goes_on):
             return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
@@ -164,7 +167,15 @@ class Dispatcher:
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
-            actions, room = self._actions, self._room()
+            actions = self._actions
+            room = Room(
+                limit=self._limit - self._busy.total(),
+                running=frozenset(self._running),
+                hooks=dict(self._busy),
+                held_bytes=dict(self._busy_bytes),
+                max_bytes=self._max_bytes,
+                gates=min((gate.room for gate in actions.used_gates), default=0),
+            )
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
             claimed = await self._queue.claim(actions.claimable, room, now_ms)
@@ -173,21 +184,11 @@ class Dispatcher:
             self._claim_failed = False
         return claimed
 
-    def _room(self) -> Room:
-        return Room(
-            limit=self._limit - self._busy.total(),
-            running=frozenset(self._running),
-            hooks=dict(self._busy),
-            held_bytes=dict(self._busy_bytes),
-            max_bytes=self._max_bytes,
-            gates=min((gate.room for gate in self._actions.used_gates), default=0),
-        )
-
     def _begin(self, actions: Actions, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
-        bodiless = job.without_body()
+        bodiless = replace(job, event=replace(job.event, body=b""))
         permit = self._permits(bodiless, asked_at_s)
         action = actions.by_name[job.action]
         run = self._run(action, actions.gates.get(job.action), job, permit)
@@ -203,12 +204,21 @@ class Dispatcher:
         self, action: Action, gates: Sequence[Gate] | None, job: Job, permit: Permit
     ) -> Result:
         """Run the hook of `job`, if it passes the gates."""
-        judged = await _judge(gates, job, action) if gates else job
-        if isinstance(judged, Result):
-            return judged
-        run = self._runners.run(action.hook, of_job(judged, permit))
-        del job, judged  # so that the body is not kept longer than the runner needs it
-        return await run
+        try:
+            judged = await _judge(gates, job, action) if gates else job
+            if isinstance(judged, Result):
+                return judged
+            run = self._runners.run(action.hook, of_job(judged, permit))
+            del job, judged  # so that the body is not kept longer than the runner needs it
+            return await run
+        # A runner's own fault must spend this attempt, and not the daemon.
+        except Exception as error:  # noqa: BLE001
+            tell("runner.failed", action=action.name, cause=error)
+            if what := what_is_lacking(error):
+                return lacking(what)
+            return Result(
+                outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
+            )
 
     async def _work(
         self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
@@ -217,7 +227,7 @@ class Dispatcher:
         started_ms = self._clock.now_ms()
         runs_again = False
         try:
-            result = permit.judged(await self._result(action, run))
+            result = permit.judged(await run)
             self._has_ended(job, cost)
             now_ms = self._clock.now_ms()
             ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
@@ -243,18 +253,6 @@ class Dispatcher:
         self._end_count += 1
         if self._others_wait or job.group is not None:
             self.wake()  # now: the next claim joins the transaction that stores this result
-
-    async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
-        try:
-            return await run
-        # A runner's own fault must spend this attempt, and not the daemon.
-        except Exception as error:  # noqa: BLE001
-            tell("runner.failed", action=action.name, cause=error)
-            if what := what_is_lacking(error):
-                return lacking(what)
-            return Result(
-                outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
-            )
 
     async def _finish(self, job: Job, result: Result, ending: Ending) -> bool:
         """Store the result, however long the database needs: the hook has run."""

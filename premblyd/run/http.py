@@ -21,7 +21,7 @@ from premblyd.ground.httpclient import HttpClient, Request, Response, retry_afte
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import LapsedError, Patience, Permit
 from premblyd.store.states import AttemptOutcome

@@ -9,17 +9,18 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from premblyd.config.hooks import DEFAULT_PATH, CommandHook, ProcessHook, ShellHook
 from premblyd.config.models import Config
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children, Process, mark_of
 from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
 from premblyd.store.states import AttemptOutcome
 
 T = TypeVar("T")
+_Work = tuple["asyncio.Future[Any]", Callable[[], Any]]
 MAX_VALUE_BYTES = 4 << 10
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
 _LASTING = (errno.ENOEXEC, errno.E2BIG)  # trying again does not mend these
@@ -133,7 +134,7 @@ class Threads:
         self._name = name
         self._free = 0
         self._all: list[threading.Thread] = []
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread and return what it returns. Raise LackError when no thread can
@@ -142,9 +143,8 @@ class Threads:
             self._free -= 1
         else:
             self._add()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._work.put(lambda: _resolve(loop, done, work))
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._work.put((done, work))
         try:
             return await done
         finally:
@@ -166,24 +166,19 @@ class Threads:
         self._all.append(thread)
 
     def _serve(self) -> None:
-        while work := self._work.get():
-            work()
-            del work  # else what it holds would stay in memory until more work comes
-
-
-def _resolve(
-    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", work: Callable[[], T]
-) -> None:
-    if done.cancelled():
-        return
-    settle: Callable[[], None]
-    try:
-        settle = functools.partial(done.set_result, work())
-    # Whatever it is, it is raised where the result is waited for.
-    except Exception as error:  # noqa: BLE001
-        settle = functools.partial(done.set_exception, error)
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-        loop.call_soon_threadsafe(_unless_cancelled, done, settle)
+        settle: Callable[[], None]
+        while entry := self._work.get():
+            done, work = entry
+            if not done.cancelled():
+                try:
+                    settle = functools.partial(done.set_result, work())
+                # Whatever it is, it is raised where the result is waited for.
+                except Exception as error:  # noqa: BLE001
+                    settle = functools.partial(done.set_exception, error)
+                with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits any more
+                    done.get_loop().call_soon_threadsafe(_unless_cancelled, done, settle)
+                del settle
+            del entry, done, work  # else what they hold stays in memory until more work comes
 
 
 def _unless_cancelled(done: "asyncio.Future[T]", settle: Callable[[], None]) -> None:

@@ -153,7 +153,7 @@ class Patience:
     async def run(self, permit: Permit, start: Callable[[], Awaitable[Result]]) -> Result:
         """Return what `start` returns. When it raises LapsedError, prove the claim and call it
         again. While it raises LackError, call it again a little later. Give up in the end."""
-        given_up = _not_run(NOT_PROVED, AGAIN_S)
+        lacked: str | None = None
         for _ in range(MOST_TRIES):
             try:
                 return await start()
@@ -161,9 +161,9 @@ class Patience:
                 if (refused := await permit.prove()) is not None:
                     return refused
             except LackError as lack:
-                given_up = lacking(str(lack))
+                lacked = str(lack)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE_S):
                         await self._stopping.wait()
                         break
-        return given_up
+        return _not_run(NOT_PROVED, AGAIN_S) if lacked is None else lacking(lacked)

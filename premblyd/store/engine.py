@@ -98,13 +98,9 @@ class BulkUpdate:
         self, query: Callable[[CTE], Query], key: Field, columns: Mapping[str, type[Any]]
     ) -> None:
         self.key = key
+        self.key_place = list(columns).index(key.column_name)  # in a row of values
         self.columns = columns
         self._query = query
-
-    @property
-    def key_place(self) -> int:
-        """Where the key stands in a row of values."""
-        return list(self.columns).index(self.key.column_name)
 
     def query(self, values: Node) -> Query:
         """Return the query that reads `values`. These are the first that its text takes."""

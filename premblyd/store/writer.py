@@ -186,7 +186,8 @@ class Writer:
                 waiting.future.set_result(waiting.result)
         # No sender waits for what hooks reported. The claim joins it that follows the last one: a
         # third fewer commits, each of which is several trips to a server.
-        self._hand_over_soon()
+        if self._gathered:
+            self._hand_over_soon()
 
     def _pass_on(self, batch: list[_Waiting]) -> None:
         """Have the thread do `batch`."""

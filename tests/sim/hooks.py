@@ -8,7 +8,7 @@ from typing import Any
 
 from premblyd.config.models import Config, Endpoint
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children, Mark, mark_of
 from premblyd.run.starting import LackError, Patience
 from premblyd.store.states import AttemptOutcome

@@ -9,8 +9,7 @@ from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
-from premblyd.run.kinds import RUNNERS
+from premblyd.run.kinds import RUNNERS, Invocation
 from premblyd.run.process import Children
 from premblyd.store.states import AttemptOutcome
 

@@ -16,4 +16,4 @@ class SettableClock(Clock):
             return super()._offset() + self.set_by_ms
         if not hasattr(self, "_stood_at_ms"):
             self._stood_at_ms = time.time_ns() // 1_000_000
-        return self._stood_at_ms - self._steady_ns() // 1_000_000
+        return self._stood_at_ms - time.clock_gettime_ns(self.STEADY) // 1_000_000

@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 
 import psutil
 
+from premblyd.feature import installed
 from premblyd.ground.databases import DatabaseAddress, file_of
 from tests.support.configuration import configuration
 from tests.support.database import new_place, rows, settings_of
@@ -26,10 +27,7 @@ from tests.support.webhooks import PATH, signed
 # console, nor for an answer, nor for one of Prembly's, nor for who is accepted while it stops.
 PATIENT = """
 from premblyd.receive import listening
-from premblyd.features.asking.client import Inquirer
-from premblyd.features.reading.readers import Readers
 from premblyd.receive.server import Receiver
-Readers.__init__.__kwdefaults__["time_limit_s"] = 3600
 listening.WAITING_S = 3600
 def patiently(configure, key, usual):
     def do(own, settings, *more):
@@ -38,8 +36,18 @@ def patiently(configure, key, usual):
         return configure(own, settings, *more)
     return do
 Receiver.configure = patiently(Receiver.configure, "answer_within_ms", 8_000)
-Inquirer.configure = patiently(Inquirer.configure, "timeout_ms", 10_000)
 """
+PATIENT_FEATURES = {
+    "asking": """
+from premblyd.features.asking.client import Inquirer
+Inquirer.configure = patiently(Inquirer.configure, "timeout_ms", 10_000)
+""",
+    "reading": """
+from premblyd.features.reading.readers import Readers
+Readers.__init__.__kwdefaults__["time_limit_s"] = 3600
+""",
+}
+PATIENT += "".join(PATIENT_FEATURES.get(feature, "") for feature in installed())
 
 
 class Premblyd:

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import tuple_row
 
-from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, file_of, key_of
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.connections import backend
@@ -87,11 +86,14 @@ def connect_file(place: DatabaseAddress, mode: str = "rw", **options: Any) -> sq
     return connecting.connect(uri, [KEY] if key_of(place) else None, timeout=FOREVER_S, **options)
 
 
+def server_of(place: DatabaseAddress) -> str | None:
+    """Return the URL of a database on a server; None: it is a file."""
+    return getattr(place, "url", None)
+
+
 def url_of(place: DatabaseAddress) -> str:
     """Return a database as a configuration beside it names it."""
-    if isinstance(place, Server):
-        return place.url
-    return f"sqlite:///{(file_of(place) or Path()).name}"
+    return server_of(place) or f"sqlite:///{(file_of(place) or Path()).name}"
 
 
 def settings_of(place: DatabaseAddress) -> dict[str, Any]:
@@ -119,8 +121,8 @@ class _PostgresqlConnection:
 @contextmanager
 def reading(place: DatabaseAddress) -> Iterator[Connection]:
     """Open the database as anyone may who reads it."""
-    if isinstance(place, Server):
-        with psycopg.connect(place.url, autocommit=True, row_factory=tuple_row) as connection:
+    if url := server_of(place):
+        with psycopg.connect(url, autocommit=True, row_factory=tuple_row) as connection:
             yield _PostgresqlConnection(connection)
         return
     with closing(connect_file(place, "ro")) as sqlite:
@@ -138,8 +140,8 @@ def past_checks(sqlite: sqlite3.Connection) -> Iterator[None]:
 def changing(place: DatabaseAddress, *, unchecked: bool = False) -> Iterator[Connection]:
     """Open the database as a person does who changes it by hand, and commit at the end.
     `unchecked`: without what the tables check, where the engine can be told so."""
-    if isinstance(place, Server):
-        with psycopg.connect(place.url) as connection:
+    if url := server_of(place):
+        with psycopg.connect(url) as connection:
             if unchecked:
                 connection.execute("SET session_replication_role = replica")
             yield _PostgresqlConnection(connection)
@@ -185,7 +187,7 @@ class Looking:
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return what is in the database that is at the place now."""
-        if isinstance(self._place, Server) or self._is_closed:
+        if server_of(self._place) or self._is_closed:
             return rows(self._place, sql, *values)
         found = (file_of(self._place) or Path()).stat()
         if self._file != (found.st_dev, found.st_ino):
@@ -209,8 +211,8 @@ class Looking:
 @contextmanager
 def locked(place: DatabaseAddress) -> Iterator[Connection]:
     """Let nobody else write into the database, by a connection that may write meanwhile."""
-    if isinstance(place, Server):
-        with psycopg.connect(place.url, autocommit=True) as server:
+    if url := server_of(place):
+        with psycopg.connect(url, autocommit=True) as server:
             server.execute("BEGIN")
             for (table,) in server.execute(_TABLES).fetchall():
                 server.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
@@ -224,13 +226,14 @@ def locked(place: DatabaseAddress) -> Iterator[Connection]:
 @contextmanager
 def away(place: DatabaseAddress) -> Iterator[None]:
     """Take the database away for a while: its file, or its server's connections."""
-    if not isinstance(place, Server):
+    url = server_of(place)
+    if url is None:
         path = file_of(place) or Path()
         moved = path.rename(path.with_name("away"))
         yield
         moved.rename(path)
         return
-    name = place.url.partition("@/")[2].partition("?")[0]
+    name = url.partition("@/")[2].partition("?")[0]
     cluster, _ = postgresql.of_session()
     with cluster.connect() as server:
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())

@@ -9,28 +9,22 @@ from typing import Any, Self
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Action, Config, Endpoint
-from premblyd.features.asking.client import Inquirer
-from premblyd.features.asking.confirm import ConfirmGate
-from premblyd.features.asking.settings import PremblyApi
-from premblyd.features.asking.settling import Answers, Settling
-from premblyd.features.keeping.settings import ERASED
-from premblyd.features.postgresql.settings import Server
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import StoreUnavailableError
+from premblyd.queue import hooks
 from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Claimed, Result
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions, Dispatcher
-from premblyd.run.invocation import Invocation
-from premblyd.run.kinds import Runners
+from premblyd.run.kinds import Invocation, Runners
 from premblyd.run.process import Children
 from premblyd.store.connections import backend, connect_operator
 from premblyd.store.states import AttemptOutcome
 from premblyd.store.writer import Writer
 from tests.support.clock import SettableClock
-from tests.support.database import Looking
-from tests.support.jobs import action_of, settings
+from tests.support.database import Looking, server_of
+from tests.support.jobs import action_of
 from tests.support.store import new_event
 from tests.support.waiting import until
 
@@ -139,14 +133,12 @@ class Dispatching:
         limit: int = 100,
         max_bytes: int = 1 << 30,
         failures: Mapping[str, int] | None = None,
-        prembly: PremblyApi | None = None,
     ) -> None:
         self.place, self.actions, self.limit = place, actions, limit
         self._looking = Looking(place)
         self.max_bytes = max_bytes
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
-        self._prembly = prembly
 
     async def __aenter__(self) -> Self:
         self.writer = Writer(backend(self.place).engine())
@@ -155,10 +147,6 @@ class Dispatching:
         self.clock = SettableClock()
         own: dict[type[Hook], FakeRunner] = dict.fromkeys(PROCESS_HOOKS, self.shell)
         self.runners = runners_of({HttpHook: self.http, **own})
-        self.inquirer = Inquirer(self.clock)
-        self.inquirer.configure(self._prembly)
-        about = (self.queue, Answers(self.writer))
-        self.gate = ConfirmGate(self.inquirer, *about, self.clock)
         parts = (self.queue, self.runners, self.clock)
         self.dispatcher = Dispatcher(*parts, random.Random(0))
         self.configure(*self.actions)
@@ -168,25 +156,27 @@ class Dispatching:
     async def __aexit__(self, *_: object) -> None:
         self.shell.release()
         await self.stop(5)
-        self.inquirer.close()
         self._looking.close()
         await self.writer.close()
 
     def configure(self, *actions: Action) -> None:
-        self.gate.configure(Settling(settings(actions=actions, prembly=self._prembly)))
-        self.dispatcher.configure(Actions(actions, [self.gate]), self.limit, self.max_bytes)
+        gates = self.gates(actions)
+        self.dispatcher.configure(Actions(actions, gates), self.limit, self.max_bytes)
+
+    def gates(self, actions: Sequence[Action]) -> list[Any]:
+        """Return what lets hooks of these actions run, or not yet."""
+        return []
 
     async def stop(self, timeout_s: float) -> None:
-        self.inquirer.interrupt()
         await self.dispatcher.stop(timeout_s)
         await self._task
 
     async def add(self, *names: str, attempts: int = 3, **changes: Any) -> None:
         """Store a webhook with a delivery for each name, as the receiver does."""
         event = {"received_at_ms": self.clock.now_ms(), "token": None, **UNNAMED, **changes}
-        run_erased = {action.name for action in self.actions if ERASED.of(action) == "run"}
+        run_erased = {action.name for action in self.actions if hooks.runs_erased(action)}
         deliveries = [NewDelivery(name, attempts, None, name in run_erased) for name in names]
-        is_server = isinstance(self.place, Server)  # see Daemon._open_receiver
+        is_server = server_of(self.place) is not None  # see Daemon._open_receiver
         inbox = Inbox(self.writer, **{"will_add": self.dispatcher.wake} if is_server else {})
         await inbox.add(new_event(**event), deliveries)
         if not is_server:

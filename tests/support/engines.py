@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.postgresql.settings import Server
+from premblyd.ground.databases import DatabaseAddress
 from tests.support import postgresql
 from tests.support.database import ENGINES, file_in, prepared_file
 from tests.support.needs import needs_machine
@@ -16,7 +16,7 @@ from tests.support.store import Store
 
 
 @pytest.fixture(name="server")
-def empty_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def empty_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseAddress]:
     """A prepared database on the session's server. Transactions on it may take a busy machine
     longer than a daemon waits."""
     monkeypatch.setattr("premblyd.features.postgresql.engine.DEADLINE_S", 30.0)

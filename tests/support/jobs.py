@@ -10,7 +10,7 @@ from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue.jobs import Ending, Job
-from premblyd.run.invocation import Invocation, of_job
+from premblyd.run.kinds import Invocation, of_job
 from premblyd.run.starting import FREE, Permit
 from premblyd.store.states import State
 

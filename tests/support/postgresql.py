@@ -14,13 +14,18 @@ from typing import Any
 
 import psutil
 import psycopg
+import pytest
 
-from premblyd.features.postgresql.engine import PostgresqlBackend
-from premblyd.features.postgresql.settings import Server
+from premblyd.feature import installed
+from premblyd.store.connections import backend
 from premblyd.store.schema import KEY_BYTES
 from tests.support.needs import UnavailableError
 from tests.support.users import NOBODY
 from tests.support.waiting import FOREVER_S
+
+if "postgresql" in installed():  # the core's tests do without
+    from premblyd.features.postgresql import opening
+    from premblyd.features.postgresql.settings import Server
 
 SUPERUSER = "tests"
 # Nobody cuts the power of a test. What survives that is tested with a server of its own.
@@ -186,7 +191,7 @@ def make_template(cluster: Cluster) -> None:
         has_icu = connection.info.server_version >= 150_000
         locale = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if has_icu else ""
         connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 {locale}")
-    PostgresqlBackend(Server(cluster.url(TEMPLATE))).prepare()
+    backend(Server(cluster.url(TEMPLATE))).prepare()
     with cluster.connect(TEMPLATE) as connection:
         connection.execute("UPDATE record SET digest_key = %s", [DIGEST_KEY])
 
@@ -207,7 +212,7 @@ def cluster(**settings: str) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Server]:
+def server() -> "Iterator[Server]":
     """A new database on a running server of its own, with PostgreSQL's own defaults: a commit is
     on the disk before it returns."""
     with cluster() as own:
@@ -215,7 +220,12 @@ def server() -> Iterator[Server]:
         yield new_database(own)
 
 
-def new_database(cluster: Cluster, template: str = "template1") -> Server:
+def address(url: str) -> "Server":
+    """Return the database that a configuration names so."""
+    return Server(url)
+
+
+def new_database(cluster: Cluster, template: str = "template1") -> "Server":
     """Make a database, as a copy of `template`; return where it is."""
     name = f"premblyd_{uuid.uuid4().hex[:12]}"
     with cluster.connect() as connection:
@@ -223,10 +233,10 @@ def new_database(cluster: Cluster, template: str = "template1") -> Server:
     return Server(cluster.url(name))
 
 
-def prepared_database(cluster: Cluster) -> Server:
+def prepared_database(cluster: Cluster) -> "Server":
     """Make a database with the schema on a server of a test's own."""
     server = new_database(cluster)
-    PostgresqlBackend(server).prepare()
+    backend(server).prepare()
     return server
 
 
@@ -278,7 +288,7 @@ _LENT: list[_Lent] = []
 
 
 @contextlib.contextmanager
-def empty_database() -> Iterator[Server]:
+def empty_database() -> "Iterator[Server]":
     """A prepared database, for a test that leaves none of its processes behind: mostly one that
     another test had. To empty it takes 10 ms, a new one 60."""
     lent = _LENT.pop() if _LENT else _Lent()
@@ -288,13 +298,13 @@ def empty_database() -> Iterator[Server]:
             _LENT.append(lent)
 
 
-def rows(server: Server, text: str, *values: Any) -> list[tuple[Any, ...]]:
+def rows(server: "Server", text: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what another connection sees of the database."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         return connection.execute(text.replace("?", "%s"), values or None).fetchall()
 
 
-def by_hand(server: Server, text: str, *values: Any) -> None:
+def by_hand(server: "Server", text: str, *values: Any) -> None:
     """Change the database as a superuser can, who keeps no foreign keys."""
     text = text.replace("?", "%s")
     with psycopg.connect(server.url, autocommit=True) as connection:
@@ -303,3 +313,9 @@ def by_hand(server: Server, text: str, *values: Any) -> None:
         except psycopg.errors.ForeignKeyViolation:
             connection.execute("SET session_replication_role = replica")  # no triggers either
             connection.execute(text, values or None)
+
+
+def wait_for_locks(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Have new connections wait for a lock no longer than this, such as 200ms."""
+    if "postgresql" in installed():
+        monkeypatch.setitem(opening.SESSION, "lock_timeout", limit)

@@ -1,10 +1,8 @@
-"""Claiming deliveries and reporting how their hooks ended, and what Prembly was asked."""
+"""Claiming deliveries and reporting how their hooks ended."""
 
 from collections.abc import Collection
 from typing import Any
 
-from premblyd.features.asking.awaited import NewInquiry, record
-from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
 from premblyd.queue.register import Hosts, Identity
@@ -22,21 +20,6 @@ SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED, exit_code=0, output="done")
 FAILED = Result(outcome=AttemptOutcome.FAILED, http_status=502, error="status 502")
 TIMED_OUT = Result(outcome=AttemptOutcome.TIMED_OUT, error="timeout", output_truncated=True)
 INTERRUPTED = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon stopped")
-
-
-def question(purpose: Purpose, result: InquiryResult, reference: str, **about: Any) -> NewInquiry:
-    """Return a question to Prembly, and what came of it."""
-    return NewInquiry(
-        at_ms=NOW_MS, duration_ms=1, purpose=purpose, result=result, reference=reference, **about
-    )
-
-
-def ask(
-    store: Store, purpose: Purpose, result: InquiryResult, reference: str, **about: Any
-) -> None:
-    """Keep a question to Prembly."""
-    asked = question(purpose, result, reference, **about)
-    store.call(lambda transaction: record(transaction, asked))
 
 
 def claim(

@@ -106,7 +106,7 @@ class Reception:
     @property
     def in_flight(self) -> tuple[int, int]:
         load = self.receiver.services.in_flight
-        return load.requests, load.held_bytes
+        return len(load.shares), load.held_bytes
 
     async def until_in_flight(self, requests: int, body_bytes: int) -> None:
         await until(lambda: self.in_flight == (requests, body_bytes))

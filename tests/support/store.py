@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -14,24 +14,19 @@ import psycopg
 import pytest
 
 from premblyd.feature import added
-from premblyd.features.asking.hooks import await_results
-from premblyd.features.keeping.erased import NameDigests
-from premblyd.features.names.tables import VerificationName
-from premblyd.features.postgresql.engine import PostgresqlEngine
-from premblyd.features.postgresql.settings import Server
-from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
+from premblyd.queue.digests import Digests
 from premblyd.queue.hooks import Bound, Hooks
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
 from premblyd.store.connections import backend
-from premblyd.store.engine import Backend, Transaction, insert
+from premblyd.store.engine import Backend, Transaction
 from premblyd.store.writer import Writer
 from tests.support import postgresql
-from tests.support.database import Looking, connect_file
+from tests.support.database import Looking, connect_file, server_of
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -89,16 +84,6 @@ def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "a
     return writer.call(in_transaction)
 
 
-@contextlib.contextmanager
-def impatient(store: "Store") -> Iterator[None]:
-    """Meanwhile a transaction on a server may take a moment only. Let nobody answer it then: on a
-    busy machine any other may take longer."""
-    assert isinstance(store.engine, PostgresqlEngine)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store.engine._deadline, "limit_s", 0.4)
-        yield
-
-
 class Store:
     """A prepared database of one engine, and its writer on a loop that runs while the test waits.
 
@@ -127,8 +112,8 @@ class Store:
         return backend(self.place)
 
     @property
-    def digests(self) -> NameDigests:
-        return NameDigests(self.engine.digest_key)
+    def digests(self) -> Digests:
+        return Digests(self.engine.digest_key)
 
     @property
     def path(self) -> Path:
@@ -151,19 +136,15 @@ class Store:
         """Return the results and the errors of what was submitted in one round of the loop."""
         return self.wait(asyncio.gather(*futures, return_exceptions=True))
 
-    def add(
-        self, *actions: str, attempts: int = 3, then: Then | None = None, **changes: Any
-    ) -> Added:
+    def add(self, *actions: str, attempts: int = 3, then: object = None, **changes: Any) -> Added:
         """Store a webhook with a delivery for each of `actions`, which have `order` with `then`."""
         deliveries = [NewDelivery(action, attempts, then) for action in actions]
         return self.wait(self.inbox.add(new_event(**changes), deliveries))
 
-    def await_results(self, first_ask_ms: int | None) -> "Store":
-        """From now on let arrivals begin and end waitings, as with `pending`; None: let them not
-        any more."""
-        asking = [] if first_ask_ms is None else [await_results(first_ask_ms, first_ask_ms)]
-        others = (each for each in added("hooks", "HOOKS") if isinstance(each, Hooks))
-        self.writer.bound = Bound([*asking, *others])
+    def bind(self, *more: Hooks) -> "Store":
+        """From now on have these hooks bound, and those that are bound however it is configured."""
+        always = (each for each in added("hooks", "HOOKS") if isinstance(each, Hooks))
+        self.writer.bound = Bound([*more, *always])
         return self
 
     def add_at_once(self, count: int) -> list[Added | BaseException]:
@@ -182,17 +163,18 @@ class Store:
         return self.wait(on_connection(self.writer, work))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        if not isinstance(self.place, Server):
+        url = server_of(self.place)
+        if url is None:
             return self._looking.rows(sql, *values)
         # To connect to a server takes longer than most that is asked there.
         if self._reading is None or self._reading.closed:
-            self._reading = psycopg.connect(self.place.url, autocommit=True)
+            self._reading = psycopg.connect(url, autocommit=True)
         return self._reading.execute(sql.replace("?", "%s"), values or None).fetchall()
 
     def by_hand(self, sql: str, *values: Any) -> None:
         """Change the database as somebody can from outside, who keeps no foreign keys."""
-        if isinstance(self.place, Server):
-            postgresql.by_hand(self.place, sql, *values)
+        if url := server_of(self.place):
+            postgresql.by_hand(postgresql.address(url), sql, *values)
             return
         with closing(connect_file(self.place, isolation_level=None)) as shell:
             shell.execute(sql, values)
@@ -243,12 +225,3 @@ def reason(store: Store, body: bytes = b"{}") -> str:
         store.add("crm", body=body)
     assert store.writer.last_error == caught.value.reason
     return caught.value.reason
-
-
-def name_one(transaction: Transaction, names: Sequence[str], now_ms: int) -> None:
-    """Write down that all of these are names of one verification, whatever they look like."""
-    for name in names:
-        transaction.write(_NAME, name=name, verification=names[0], at_ms=now_ms)
-
-
-_NAME = insert(VerificationName, "name", "verification", "at_ms")

@@ -42,15 +42,6 @@ class NameDigests(Digests):
         return self._digest(b"event", str(event_id))
 
 
-class ArrivalFacts(NamedTuple):
-    """Whether anything was erased, and whether the record of any event was removed; and the trusted
-    time, see trusted.py."""
-
-    any_names: bool
-    any_events: bool
-    trusted_ms: int | None
-
-
 class Names(NamedTuple):
     """By which an arrival is known. `others`: each a reference or the id of a session."""
 
@@ -65,13 +56,6 @@ class Names(NamedTuple):
         return found + [
             digests.of_session(each) for each in (self.session_id, *self.others) if each
         ]
-
-
-def arrival_facts(transaction: Transaction) -> ArrivalFacts:
-    """Return whether there is anything at all to look for: one look-up for all that arrives, since
-    each costs a way to the server."""
-    last_name, last_event, trusted_ms = transaction.row(_GONE) or (None, None, None)
-    return ArrivalFacts(last_name is not None, last_event is not None, trusted_ms)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
@@ -91,7 +75,7 @@ def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[int | 
 
 def which_erased(transaction: Transaction, ids: Collection[str]) -> set[str]:
     """Return those of these ids that were erased, each a reference or the id of a session."""
-    if not ids or not arrival_facts(transaction).any_names:
+    if not ids or not any((transaction.row(GONE) or ())[:1]):
         return set()
     found = find_erased(transaction, [Names(others=[each]) for each in ids])
     return {each for each, erasure_id in zip(ids, found, strict=True) if erasure_id}
@@ -132,7 +116,9 @@ SENDERS = {
     if column.holds is PLAIN and column.shown is not Shape.PLAIN
 }
 MARK_ERASED = BulkInsert(ErasedEvent, "event_id", "erasure_id")
-_GONE = Statement(
+# The last that was erased, the last event whose record was removed, each None if there is none, and
+# the trusted time (trusted.py): in one, since each costs a way to the server.
+GONE = Statement(
     Select(
         None,
         (

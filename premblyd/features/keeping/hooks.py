@@ -19,18 +19,18 @@ from premblyd.store.engine import BulkInsert, Database, Transaction
 
 
 def _arriving(transaction: Transaction) -> Callable[[Known], None]:
-    facts = erased.arrival_facts(transaction)
+    any_names, any_events, trusted_ms = transaction.row(erased.GONE) or (None, None, None)
 
     def decide(known: Known) -> None:
-        if facts.any_events:
+        if any_events:
             gone = erased.removed_events(transaction, known.new)
             known.ids |= gone
             for key in gone:
                 del known.new[key]
-        if facts.any_names:
+        if any_names:
             _leave_out_persons(transaction, known)
-        if facts.trusted_ms is not None:
-            _keep_from(facts.trusted_ms, known)
+        if trusted_ms is not None:
+            _keep_from(trusted_ms, known)
 
     return decide
 
@@ -59,7 +59,7 @@ def _keep_from(trusted_ms: int, known: Known) -> None:
     late = [
         key
         for key, event in known.new.items()
-        if trusted.is_behind(trusted_ms, event.row[_RECEIVED_AT])
+        if event.row[_RECEIVED_AT] < trusted_ms - trusted.BEHIND_MS
     ]
     if late:
         known.beside.append((_KEEP_FROM, dict.fromkeys(late, (trusted_ms,))))

@@ -60,11 +60,6 @@ def write_trusted(transaction: Transaction, trusted: MachineTime) -> None:
     )
 
 
-def is_behind(trusted_ms: int, received_at_ms: int) -> bool:
-    """Return whether the clock was behind when something came."""
-    return received_at_ms < trusted_ms - BEHIND_MS
-
-
 _IS_FIRST = Record.id == 1
 _LAST = Statement(
     Record.select(Record.trusted_ms, Record.trusted_start, Record.trusted_uptime_ms).where(

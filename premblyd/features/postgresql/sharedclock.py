@@ -17,6 +17,7 @@ class SharedClock(Clock):
     between. Nobody sets it by setting this machine's."""
 
     is_own = False
+    STEADY = time.CLOCK_MONOTONIC  # as the database is asked
     SAMPLES = 8  # the one counts that was read fastest
     STEP_MS = 1_000  # further off: the clock itself was set, or another server has taken over
 
@@ -37,6 +38,3 @@ class SharedClock(Clock):
     def jumped_ms(self) -> int:
         """Return 0: what waits is due by this clock, whatever is done to it."""
         return 0
-
-    def _steady_ns(self) -> int:
-        return time.monotonic_ns()  # as the database is asked

@@ -19,7 +19,6 @@ from peewee import EXCLUDED
 from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.privacy import is_code
 from premblyd.ground.times import HOUR_MS
-from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import Arrival, Hooks
 from premblyd.store.engine import Statement, Transaction, param
 
@@ -51,13 +50,6 @@ class EventGroup(NamedTuple):
     outcome: str
 
 
-def event_group(webhook: Webhook) -> EventGroup:
-    """Return with which others a webhook is counted."""
-    verdict = webhook.verdict
-    hour_ms = hour_of(webhook.received_at_ms)
-    return _group(hour_ms, verdict.type, verdict.response_code, verdict.outcome)
-
-
 # Bounded, since a sender may make up types and codes. Those of one hour are few.
 @lru_cache(maxsize=256)
 def _group(hour_ms: int, type_: str | None, code: str | None, outcome: str) -> EventGroup:
@@ -83,7 +75,9 @@ def count(transaction: Transaction, arrivals: Iterable[Arrival]) -> None:
     for each in arrivals:
         if each.webhook is None:  # a delivery more for an event that is there
             continue
-        columns = counts.setdefault(event_group(each.webhook), [0, 0, 0])
+        hour_ms, verdict = hour_of(each.webhook.received_at_ms), each.webhook.verdict
+        group = _group(hour_ms, verdict.type, verdict.response_code, verdict.outcome)
+        columns = counts.setdefault(group, [0, 0, 0])
         columns[0] += each.is_new
         columns[1] += not each.is_new
         columns[2] += each.is_new and not each.has_deliveries

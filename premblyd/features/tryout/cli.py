@@ -36,8 +36,7 @@ from premblyd.ground import logs, times
 from premblyd.ground.system import hide_this_process
 from premblyd.ground.words import counted, number
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
-from premblyd.run.kinds import Runners
+from premblyd.run.kinds import Invocation, Runners
 from premblyd.run.process import Children
 
 

@@ -23,7 +23,7 @@ from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.hooks import of_features
 from premblyd.run.http import BodyError, make_request
-from premblyd.run.invocation import NOT_STORED, Invocation, of_webhook
+from premblyd.run.kinds import NOT_STORED, Invocation, of_webhook
 from premblyd.run.shell import command_line, environment
 
 T = TypeVar("T")

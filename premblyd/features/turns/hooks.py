@@ -1,26 +1,22 @@
 """What `order` and `once` do on the way of a webhook."""
 
-from collections.abc import Sequence
-
 from premblyd.features.turns import once, order
 from premblyd.features.turns.settings import ONCE, then_of
 from premblyd.features.turns.tables import OnceRun
+from premblyd.prembly.payload import Verdict
 from premblyd.queue.digests import Digests
-from premblyd.queue.hooks import Arrival, Hooks
+from premblyd.queue.hooks import Hooks
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.tables import Delivery
 
 
-def _arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
+def _arrived_erased(transaction: Transaction, event_id: int, said: Verdict) -> None:
     """Keep what the hooks of an erased event run once for, as a key that was confirmed: the event
     has no reference any more."""
-    for each in arrivals:
-        if each.is_erased and each.is_new and each.webhook is not None:
-            said = each.webhook.verdict
-            if said.reference:
-                digests = Digests.of(transaction)
-                key = once.once_key(digests, said.reference, said.outcome, said.type)
-                transaction.write(_KEEP_KEY, event_id=each.event_id, key=key)
+    if said.reference:
+        digests = Digests.of(transaction)
+        key = once.once_key(digests, said.reference, said.outcome, said.type)
+        transaction.write(_KEEP_KEY, event_id=event_id, key=key)
 
 
 _KEEP_KEY = Statement(
@@ -33,7 +29,7 @@ _KEEP_KEY = Statement(
 )
 HOOKS = (
     Hooks(
-        arrived=_arrived,
+        arrived_erased=_arrived_erased,
         turn=lambda transaction, now_ms: once.Turns(transaction, now_ms).of,
         begin=once.begin,
         keeps_open=order.keeps_open,

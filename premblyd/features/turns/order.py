@@ -19,7 +19,7 @@ from premblyd.prembly.payload import same_id
 from premblyd.queue.digests import Digests
 from premblyd.queue.due import NEVER_MS, past
 from premblyd.queue.hooks import End, New
-from premblyd.queue.jobs import Due, Job
+from premblyd.queue.jobs import Due
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
 from premblyd.store.states import FINISHED, State
 from premblyd.store.tables import Delivery, Event
@@ -68,9 +68,9 @@ def keeps_open(transaction: Transaction, delivery: Due) -> bool:
     return key is not None and not transaction.try_lock(lock_name(key))
 
 
-def locks_to_end(ending: Job) -> Sequence[str]:
+def locks_to_end(key: str) -> Sequence[str]:
     """Return the lock of the lines of a delivery's key."""
-    return () if ending.group is None else (lock_name(ending.group),)
+    return (lock_name(key),)
 
 
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
@@ -112,9 +112,8 @@ def leave(transaction: Transaction, ends: Sequence[End], now_ms: int = NEVER_MS)
     """Have those that have ended leave their lines, and make due who is the first then. Who waits
     for one that has waited itself waits for what that has waited for. `now_ms`: of those that did
     not end just now, but earlier."""
-    known = [(each.id, each.job or each.due) for each in ends]
-    ids = [id_ for id_, its in known if its is not None and its.group is not None]
-    if others := [id_ for id_, its in known if its is None]:
+    ids = [each.id for each in ends if each.job or each.due]
+    if others := [each.id for each in ends if not (each.job or each.due)]:
         ids += [id_ for (id_,) in transaction.look_up(_IN_LINE, others)]
     for id_ in ids:
         transaction.write(_MAKE_DUE, id=id_, now_ms=now_ms)

@@ -24,8 +24,7 @@ from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
 from premblyd.record.told import MARKS, Item, Situation
-from premblyd.run.invocation import Invocation
-from premblyd.run.kinds import Runners
+from premblyd.run.kinds import Invocation, Runners
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.states import AttemptOutcome

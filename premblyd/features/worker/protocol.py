@@ -14,7 +14,7 @@ from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground import jsontext, times
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly import bodies
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.shell import environment
 
 VERSION = 1

@@ -13,7 +13,7 @@ from premblyd.features.worker.protocol import delivery_line
 from premblyd.features.worker.settings import WorkerHook
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run import process
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from premblyd.run.shell import Threads, not_started
 from premblyd.run.starting import LackError, Patience, Permit

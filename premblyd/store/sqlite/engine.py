@@ -19,7 +19,6 @@ from premblyd.store.sqlite.files import (
     beside,
     give_away,
     hold,
-    identity,
     real_path,
     restrict,
     size,
@@ -45,7 +44,8 @@ class SqliteEngine:
 
     def __init__(self, path: Path, key_path: Path | None = None) -> None:
         self._path = path
-        self._identity = identity(path)
+        opening.require_readable(path)
+        self._opened = os.stat(path)
         with contextlib.closing(opening.connect_read_only(path, key_path)) as database:
             self.digest_key = database.digest_key
         self._database = connect(path, key_path)
@@ -88,8 +88,10 @@ class SqliteEngine:
     def _require_same_file(self) -> None:
         """Raise StoreUnavailableError when the path no longer names the file that was opened:
         commits to a removed file succeed, and are lost."""
-        if identity(self._path) != self._identity:
-            raise StoreUnavailableError(FILE_REPLACED)
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._path), self._opened):
+                return
+        raise StoreUnavailableError(FILE_REPLACED)
 
 
 # What trying again does not mend: somebody must change a path or a right.

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class _Database(Database, SqliteDatabase):
             if identity(self._path) != before:  # it would write the other's log
                 raise StoreUnavailableError("another file was put in its place just now")
             failing.pop_all()
-        connection.text_factory = _text
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         return connection
 
 
@@ -160,10 +161,6 @@ _READS = {
 
 def _only_reading(action: int, *_: object) -> int:
     return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
-
-
-def _text(stored: bytes) -> str:
-    return str(stored, "utf-8", "replace")
 
 
 def connect(path: Path, key_path: Path | None = None) -> Database:

@@ -86,8 +86,8 @@ class SqliteTransaction(Transaction):
                 changed += part
             else:  # RETURNING would change threads at every row, as reading does
                 changed += [row for row in part if self._change_rows(changing, [row])]
-        place = changing.key_place
-        return lambda: {row[place] for row in changed}
+        keys = {row[changing.key_place] for row in changed}
+        return lambda: keys
 
     def _change_rows(self, changing: BulkUpdate, rows: Sequence[Row]) -> int:
         # A few prepared statements serve every number of rows: twice the last is as once.

@@ -3,7 +3,6 @@ nothing."""
 
 import json
 import shutil
-import socket
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -109,17 +108,6 @@ def test_what_may_not_be_written_is_told(open_folder: Path, closed: str) -> None
         with plain_user():
             found = obstacle(config)
     assert found == f"Can't use {place} for the database: Permission denied"
-
-
-def test_a_port_that_another_program_has_is_told(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        where = f"127.0.0.1:{other.getsockname()[1]}"
-        config = write(tmp_path, listen=where)
-        assert obstacle(config).startswith(f"Can't listen on {where}: Address already in use")
-        config = write(tmp_path, console={"listen": where})
-        done = run("check", "--config", config)
-    assert done.code == 0, "webhooks are taken without a console"
-    assert f"warning: the console can't start: Can't listen on {where}: " in done.err
 
 
 @pytest.mark.process

@@ -262,9 +262,3 @@ def test_the_database_of_another_build_is_refused_with_the_remedy(config: Path) 
     done = run("events", "--config", config)
     assert done.code == 78
     assert "was made by another build of premblyd" in done.err
-
-
-def test_no_link_is_printed_while_no_daemon_runs(config: Path) -> None:
-    done = run("console", "--config", config)
-    assert (done.code, done.out) == (75, "")
-    assert done.err == "premblyd is not running. Start it with `premblyd serve`, and try again.\n"

@@ -39,10 +39,9 @@ def test_a_list_fits_a_terminal_and_has_all_of_each_cell(config: Path) -> None:
     assert all(piece in words for piece in LONG_REFERENCE.split("-"))
 
 
-@for_each("name", ["events", "deliveries", "unsettled"])
+@for_each("name", ["events", "deliveries"])
 def test_a_pipe_gets_every_column_whole(config: Path, name: str) -> None:
     change(config, "UPDATE event SET reference = ?", LONG_REFERENCE)
-    change(config, "UPDATE awaited SET reference = ?", LONG_REFERENCE)
     change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR * 9)
     done = run(name, "--config", config)
     assert len(done.out.splitlines()) == 1 + len(json_of(config, name))
@@ -87,23 +86,6 @@ def test_rejections_are_listed_and_filtered(config: Path) -> None:
         (["--limit", "1"], [newest]),
     ):
         assert json_of(config, "rejections", *options) == found
-
-
-def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
-    newest, *_ = rows = json_of(config, "unsettled")
-    row = rows[-1]
-    assert newest["id"] > row["id"]
-    event = json_of(config, "show", row["event_id"])
-    assert (event["outcome"], event["reference"]) == ("pending", row["reference"])
-    assert event["awaited"] == [row]
-    for options, found in (
-        (["--state", "waiting"], rows),
-        (["--state", "given_up"], []),
-        (["--reference", row["reference"]], [row]),
-        (["--limit", "1"], [newest]),
-        (["--since", "2100-01-01"], []),
-    ):
-        assert json_of(config, "unsettled", *options) == found
 
 
 READERS = [["events"], ["deliveries"], ["unsettled"], ["rejections"], ["show", "1"]]

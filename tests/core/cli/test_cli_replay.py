@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from premblyd.queue.queue import BODY_GONE, ERASED
 from tests.support.commands import (
     ACTIONS,
     Ran,
@@ -58,22 +57,6 @@ def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> Non
     assert replay(config, "--dead", "--action", "activate-customer")["left_alone"]
     done = run("replay", "--dead", "--action", "archive", "--config", config)
     assert done == Ran(0, "Queued 0 deliveries.\n", "")
-
-
-def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> None:
-    action = "activate-customer"
-    paused = json_of(config, "pause", action, "--reason", "moved")["paused"]
-    (first, *others) = replay(config, "--dead", "--action", action, "--dry-run")["would_queue"]
-    assert others
-    done = run("replay", first["event_id"], "--dead", "--config", config)
-    assert f"\n{action} has been paused since 20" in done.out
-    waits = f" UTC: moved. Its queued deliveries wait: `premblyd resume {action}`.\n"
-    assert done.out.endswith(waits)
-    told = replay(config, "--dead", "--action", action)
-    assert (told["queued"], told["paused"]) == (len(others), [paused])
-    assert (paused["action"], paused["reason"], paused["until_ms"]) == (action, "moved", None)
-    assert "paused" not in replay(config, "--dead", "--action", action), "nothing was queued"
-    assert "paused" not in replay(config, "--action", "archive", "--since", "9d")
 
 
 def test_pending_deliveries_are_due_now_with_what_is_left_of_their_budget(config: Path) -> None:
@@ -209,47 +192,3 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
     assert (status, said) == (0, f"Queued {few} deliveries.\n")
     again = run("replay", "--since", "1h", "--action", "every", "--new", "--config", config)
     assert again.code == 0, "a script is not asked"
-
-
-def lack(config: Path, event_id: int, removed_parts: str) -> None:
-    change = "UPDATE event SET removed_parts = ? WHERE id = ?"
-    by_hand(recorded_in(config), change, removed_parts, event_id)
-
-
-def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:
-    (erased,) = read(config, "SELECT event_id FROM delivery WHERE state = 'dead' ORDER BY id")[0]
-    lack(config, erased, "erased")
-    before = read(config, f"{DELIVERIES} WHERE event_id = ? ORDER BY id", erased)
-    whole = replay(config, "--dead", "--dry-run")
-    assert whole["left_alone"] == {ERASED: 1}
-    assert erased not in {each["event_id"] for each in whole["would_queue"]}
-    assert replay(config, "--dead")["left_alone"] == {ERASED: 1}
-    done = run("replay", erased, "--config", config)
-    count = len(before)
-    assert (done.code, done.err) == (1, "")
-    assert done.out.splitlines() == [
-        "Queued 0 deliveries.",
-        f"Left alone: {count}, because {ERASED}.",
-    ]
-    with_actions(config, NEW)
-    new = replay(config, "--since", "1h", "--action", "greet", "--new", "--dry-run")
-    assert new["left_alone"].get(ERASED) == 1
-    assert read(config, f"{DELIVERIES} WHERE event_id = ? ORDER BY id", erased) == before
-
-
-def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path) -> None:
-    """One that is told chosen fields alone runs all the same."""
-    ((number, event),) = read(
-        config, "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id LIMIT 1"
-    )
-    lack(config, event, "body")
-    done = run("replay", "--delivery", number, "--config", config)
-    assert (done.code, done.err) == (1, "")
-    assert f"Left alone: 1, because {BODY_GONE}." in done.out
-    url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
-    own = [each for each in ACTIONS if each["name"] != "archive"]
-    select = {"name": "archive", "response_codes": ["00"], "http": url}
-    _configure(config, actions=[*own, select, {**NEW, "when": "body.response_code == '00'"}])
-    assert replay(config, "--delivery", number)["queued"] == 1
-    done = run("replay", event, "--action", "greet", "--new", "--json", "--config", config)
-    assert (done.code, json.loads(done.out)["left_alone"]) == (1, {BODY_GONE: 1})

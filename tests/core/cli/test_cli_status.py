@@ -16,7 +16,6 @@ from tests.support.database import by_hand, locked
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
 
-KINDS = ["daemon", "failing", "dead", "doubted", "new_code", *["unmatched"] * 3]
 BODY = b'{"status": true, "response_code": "%02d", "verification": {"reference": "ref-%d"}}'
 
 
@@ -38,12 +37,6 @@ def shown(config: Path, *arguments: object) -> Any:
     return json.loads(run(*arguments, "--json", "--config", config).out)
 
 
-def count(config: Path) -> int:
-    """Return how many events there are: as many as the newest one's number."""
-    [newest] = shown(config, "events", "--limit", 1)
-    return int(newest["id"])
-
-
 def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     done = run("status", "--config", config)
     assert (done.code, done.err) == (2, ""), "no daemon runs: that is critical"
@@ -52,27 +45,6 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     assert "`premblyd replay --dead --action activate-customer`" in text
     assert "    premblyd deliveries --state dead --action activate-customer" in lines
     assert lines.count("    sudo premblyd check") == 1
-
-
-def test_status_has_every_item_for_programs(config: Path) -> None:
-    status = shown(config, "status")
-    assert " ".join(status) == "ok daemon record_since_ms attention hosts kept paused days"
-    assert (status["ok"], status["daemon"]) == (False, None)
-    assert kinds_of(status) == KINDS
-    names = "kind severity text remedy command target count about"
-    assert all(list(item) == names.split() for item in status["attention"])
-
-
-def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
-    done = run("status", "--json", "--database", recorded_in(config))
-    assert kinds_of(json.loads(done.out)) == KINDS[1:]
-    assert done.code == 1, "dead ones and a failing action are a warning"
-
-
-def kinds_of(status: Any) -> list[str]:
-    """Return the kinds of the items, without what waits for the host that was stopped: that a
-    server's record tells too."""
-    return [item["kind"] for item in status["attention"] if item["kind"] != "host"]
 
 
 @pytest.mark.process
@@ -125,24 +97,3 @@ def test_status_tells_a_daemon_that_hangs(
     finally:
         daemon.signal(signal.SIGCONT)
     assert "it does not answer its health check" in item["text"]
-
-
-def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
-    done = run("stats", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    lines = [line.split() for line in done.out.splitlines()]
-    assert lines[0][:2] == [f"{count(config)}", "events"]
-    assert ["wrong", "signature", "1"] in lines
-    [archive] = [words for words in lines if words[:1] == ["archive"]]
-    assert (archive[1:4], archive[-1]) == (["100", "%", "23"], "0")
-
-
-def test_stats_have_every_count_for_programs(config: Path) -> None:
-    stats = shown(config, "stats", "--since", "30d")
-    names = "since_ms until_ms by_outcome by_response_code by_type rejections actions"
-    assert list(stats) == names.split()
-    for name in ("by_outcome", "by_response_code", "by_type"):
-        assert sum(each["events"] for each in stats[name]) == count(config)
-        assert list(stats[name][0]) == "name events duplicates unmatched".split()
-    first = stats["actions"][0]
-    assert (first["action"], first["attempts"]) == ("activate-customer", {"failed": 11})

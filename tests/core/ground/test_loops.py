@@ -34,12 +34,12 @@ async def others_go_on() -> None:
 
 
 def tell_failed(error: Exception) -> None:
-    tell("pending.failed", cause=error)
+    tell("dispatcher.failed", cause=error)
 
 
 @for_each(
     ("error", "told"),
-    [(StoreUnavailableError("away"), []), (ZeroDivisionError(), ["pending.failed"])],
+    [(StoreUnavailableError("away"), []), (ZeroDivisionError(), ["dispatcher.failed"])],
 )
 def test_a_round_that_fails_is_done_again_after_the_pause_and_told_unless_by_the_database(
     error: Exception, told: list[str]

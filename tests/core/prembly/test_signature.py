@@ -54,7 +54,10 @@ def test_every_fixture_is_signed_by_its_header(row: dict[str, str]) -> None:
 
 
 def test_every_payload_has_a_row() -> None:
-    files = {path.name for path in PAYLOADS.iterdir()} - {"expected.json", "headers.tsv"}
+    files = {path.name for path in PAYLOADS.iterdir() if path.is_file()} - {
+        "expected.json",
+        "headers.tsv",
+    }
     assert {row["file"] for row in ROWS} == files
 
 

@@ -13,6 +13,7 @@ from premblyd.queue.arrivals import By, event_key
 from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.rejections import NewRejection
+from premblyd.store.schema import TABLES
 from tests.support.store import NOW_MS, VERDICT, Store, is_fault, new_event, new_rejection
 
 DELIVERIES = """SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms
@@ -147,7 +148,7 @@ def test_only_the_newest_rejections_are_kept(store: Store, monkeypatch: pytest.M
 
 
 def test_a_health_check_leaves_nothing(store: Store) -> None:
-    tables = ("event", "delivery", "event_hour", "record")
+    tables = [table._meta.table_name for table in TABLES]
     before = [store.rows(f"SELECT * FROM {table}") for table in tables]
     assert store.wait_all(store.inbox.prove_commit() for _ in range(3)) == [None] * 3
     assert [store.rows(f"SELECT * FROM {table}") for table in tables] == before

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.asking.confirm import write_down
-from premblyd.features.asking.hooks import Confirmed
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.end import CRASHED
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
+from premblyd.queue.jobs import Claimed, Job, Result
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions
 from premblyd.store.states import State
@@ -71,17 +69,6 @@ def test_a_claim_has_a_limit_for_each_action_and_one_for_all(store: Store) -> No
     assert ids(claim(store, limit=3, a=9, b=9)) == [1, 2, 3]
     assert ids(claim(store, a=0)) == []
     assert ids(claim(store, a=1)) == [5]
-
-
-def test_what_a_feature_holds_that_is_not_installed_is_due(store: Store) -> None:
-    add_many(store, 2, "a")
-    for number, name in enumerate(("turns", "gone"), 1):
-        store.by_hand(
-            f"UPDATE delivery SET held_by = '{name}', due_at_ms = NULL WHERE id = {number}"
-        )
-    now_ms = NOW_MS - 60_000  # the clock was set back since they came
-    assert store.wait(store.queue.let_go(now_ms)) == 1
-    assert ids(claim(store, now_ms, a=9)) == [2]
 
 
 @pytest.mark.parametrize(
@@ -148,24 +135,10 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
     store.by_hand("UPDATE attempt SET claim_token = 'of another event'")
     before = everything(store)
     assert not finish(store, lost, SUCCEEDED)
-    assert not store.wait(write_down(store.queue, lost, Confirmed(facts={}), NOW_MS))
     assert everything(store) == before
     store.by_hand(f"UPDATE attempt SET outcome = 'succeeded', finished_at_ms = {NOW_MS}")
     store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1")
     assert not finish(store, lost, SUCCEEDED), "another one was told so"
-
-
-def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> None:
-    """A hook that kills the daemon would run for ever."""
-    store.add("crm", attempts=2)
-    action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", is_gated=True)
-    for now_ms in range(NOW_MS, NOW_MS + 2):
-        [job] = store.wait(store.queue.claim({"crm": action}, Room(limit=9), now_ms)).jobs
-        if not job.vouched:
-            assert store.wait(write_down(store.queue, job, Confirmed(facts={}), now_ms))
-        recover(store, now_ms + 1)
-    assert not store.wait(store.queue.claim({"crm": action}, Room(limit=9), NOW_MS + 3)).jobs
-    assert store.rows("SELECT state, attempt_count FROM delivery") == [("dead", 2)]
 
 
 def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: Store) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -81,6 +82,9 @@ async def test_answers_of_a_connection_keep_order(client: Client, reception: Rec
         await reception.until_in_flight(1, len(LARGE))
     assert [(await client.answer()).json["event"] for _ in range(2)] == [1, 2]
     assert reception.rows("SELECT reference FROM event ORDER BY id") == [("r-large",), ("r-1",)]
+    # The kernel keeps none back until the one before is acknowledged.
+    [exchange] = reception.receiver._exchanges.values()
+    assert exchange._stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_of_who_goes_away_meanwhile_it_is_kept(client: Client, reception: Reception) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -195,11 +196,14 @@ def test_who_alone_is_slow_does_not_give_way_to_a_crowd_that_has_just_come() -> 
     assert gone == [("crowd", lately)]
 
 
-def test_bytes_that_trickle_make_no_one_quick() -> None:
+def test_bytes_that_trickle_make_no_one_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = InFlight()
+    bounds.configure(2, 1_000_000)
     trickling, steady = (Share("a", lambda _: None, 0.0) for _ in range(2))
     for second in range(1, 10):
-        trickling.receive(1, second)
-        steady.receive(100_000, second)
+        monkeypatch.setattr(time, "monotonic", partial(float, second))
+        assert bounds.receive(trickling, 1)
+        assert bounds.receive(steady, 100_000)
     assert trickling.since < 0.1
     assert steady.since > 4
 
@@ -215,7 +219,7 @@ def test_what_left_is_given_back_once() -> None:
     assert not bounds.receive(other, 41)
     assert bounds.receive(other, 40)
     bounds.complete(one)
-    assert (bounds.requests, bounds.held_bytes) == (2, 100)
+    assert (len(bounds.shares), bounds.held_bytes) == (2, 100)
     for _ in range(2):
         bounds.leave(one)
-    assert (bounds.requests, bounds.held_bytes) == (1, 40)
+    assert (len(bounds.shares), bounds.held_bytes) == (1, 40)

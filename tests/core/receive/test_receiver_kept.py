@@ -2,25 +2,21 @@
 
 import asyncio
 import json
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
-from premblyd.ground.privacy import digest_of, safe_id
+from premblyd.ground.privacy import safe_id
 from premblyd.prembly.signature import Form, Scheme, sign
 from premblyd.receive.server import make_server
-from premblyd.store.connections import connect_operator
 from tests.core.receive.test_receiver import Send, make_send
-from tests.support.erasing import forgetting
 from tests.support.logs import Lines
 from tests.support.receiving import ACTIONS, Client, Reception
 from tests.support.webhooks import BODY, KEY, signed, webhook
 
 __all__ = ["make_send"]  # a fixture
-UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"not JSON", b"\xff\xfe\0", bytes(range(256))])
@@ -115,21 +111,6 @@ async def test_each_webhook_is_one_line(send: Send, reception: Reception, lines:
     assert (lines[0]["event_id"], lines[0]["response_code"], lines[0]["actions"]) == (1, "00", 0)
     assert lines[0]["reference"] == lines[1]["reference"] == safe_id("r-1")
     assert "doubt" not in lines[0]
-
-
-async def test_of_the_erased_digests_are_logged(
-    send: Send, reception: Reception, lines: Lines
-) -> None:
-    with closing(connect_operator(reception.place)) as database:
-        database.transact(forgetting(UUID))
-    body = BODY.replace(b"r-1", UUID.encode())
-    reception.use()
-    for _ in range(2):
-        answer = await send(body, headers=signed(body))
-        assert (answer.code, json.loads(answer.body)["event"]) == (200, 1)
-    assert [line["event"] for line in lines] == ["webhook.received", "webhook.duplicate"]
-    assert {line["reference"] for line in lines} == {digest_of(UUID)}
-    assert [line.get("remote_ip") for line in lines] == [None, None]
 
 
 async def test_what_is_doubted_is_said(send: Send, reception: Reception, lines: Lines) -> None:

@@ -266,8 +266,7 @@ def test_no_filter_scans_or_sorts_alone_or_with_one_that_many_rows_have(
     kind: type[EventFilter | DeliveryFilter] = (
         EventFilter if values is OF_EVENTS else DeliveryFilter
     )
-    assert values.keys() == {each.field for each in filters_of(kind)}
-    for name in values:
+    for name in (each.field for each in filters_of(kind)):
         for chosen in ((name,), (name, common)):
             search = kind(**{each: values[each] for each in chosen})
             steps = plans(planned, functools.partial(lists.part, planned, search))

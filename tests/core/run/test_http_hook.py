@@ -27,7 +27,7 @@ from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, invocation, settings
@@ -84,15 +84,6 @@ def test_event_sends_an_envelope() -> None:
     assert (envelope.pop("event"), envelope.pop("key")) == (17, KEY)
     assert envelope == given.context()
     assert envelope["body"] == {"a": [1, "é"], "b": 1.1}
-
-
-def test_a_receiver_sees_what_prembly_confirmed() -> None:
-    headers, body = sent(invocation(confirmed=("reference", "outcome")), send="event")
-    assert headers["premblyd-confirmed"] == "true"
-    assert headers["premblyd-confirmed-fields"] == "reference,outcome"
-    assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
-    assert sent(invocation(b"{}", confirmed=()))[0]["premblyd-confirmed"] == "true"
-    assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]
 
 
 def test_of_who_was_erased_a_receiver_is_told_nothing_but_that() -> None:

@@ -7,9 +7,9 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 
-from premblyd.prembly.payload import trace_id_of, traceparent_in
+from premblyd.prembly.payload import Webhook
 from premblyd.run.http import make_request
-from premblyd.run.invocation import of_webhook
+from premblyd.run.kinds import of_webhook
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
@@ -38,27 +38,27 @@ NONE = [
 ]
 
 
-def stored(*values: str, name: str = "Traceparent") -> str:
-    """Return headers as they are stored, with these among them."""
-    return json.dumps([["Host", "h"], *([name, value] for value in values)])
+def stored(*values: str, name: str = "Traceparent") -> Webhook:
+    """Return a webhook that came with these headers among others."""
+    return new_event(headers=json.dumps([["Host", "h"], *([name, value] for value in values)]))
 
 
 def test_one_valid_value_is_read_however_its_header_is_written() -> None:
     for name in ("Traceparent", "traceparent", "TraceParent"):
-        assert traceparent_in(stored(TRACEPARENT, name=name)) == TRACEPARENT
-    assert trace_id_of(TRACEPARENT) == TRACE
+        event = stored(TRACEPARENT, name=name)
+        assert (event.traceparent, event.trace_id) == (TRACEPARENT, TRACE)
     for value in NONE:
-        assert traceparent_in(stored(value)) is None, value
-    assert traceparent_in(stored(TRACEPARENT, TRACEPARENT)) is None
-    assert traceparent_in(stored(TRACEPARENT, "hush")) is None
-    assert traceparent_in(stored(TRACEPARENT, name="X-Traceparent")) is None
-    assert traceparent_in("[]") is None
-    assert trace_id_of(None) is None
+        assert stored(value).traceparent is None, value
+    assert stored(TRACEPARENT, TRACEPARENT).traceparent is None
+    assert stored(TRACEPARENT, "hush").traceparent is None
+    assert stored(TRACEPARENT, name="X-Traceparent").traceparent is None
+    assert new_event(headers="[]").traceparent is None
+    assert stored().trace_id is None
 
 
 @for_each(("header", "value"), [(TRACEPARENT, TRACEPARENT), ("hush", None)])
 def test_every_kind_of_hook_gets_it(header: str, value: str | None) -> None:
-    told = of_webhook(new_event(headers=stored(header)), "act", None, {})
+    told = of_webhook(stored(header), "act", None, {})
     assert told.environment["PREMBLY_TRACEPARENT"] == value
     for own in ({}, {"Traceparent": "own"}):
         http = {"url": "http://x", "headers": own}

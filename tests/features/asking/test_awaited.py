@@ -31,8 +31,9 @@ from premblyd.prembly.payload import Outcome, Verdict, session_reference
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.store.engine import Transaction
 from premblyd.store.tables import Event
+from tests.features.asking.questions import await_results, question
 from tests.support.engines import place as place  # noqa: PLC0414 (a fixture)
-from tests.support.queue import claim, question
+from tests.support.queue import claim
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -50,7 +51,7 @@ NOTHING: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "verification_status": No
 
 def arrive(store: Store, *events: dict[str, Any], first_ask_ms: int | None = ASK_MS) -> list[Added]:
     """Add events in one round of the loop. Each is another body."""
-    store.await_results(first_ask_ms)
+    await_results(store, first_ask_ms) if first_ask_ms else store.bind()
     futures = [
         store.inbox.add(new_event(b"%d" % number, **{"token": None, **event}), [])
         for number, event in zip(bodies, events, strict=False)
@@ -96,8 +97,8 @@ def test_a_verification_is_awaited_once(store: Store) -> None:
 
 def test_a_duplicate_begins_nothing(store: Store) -> None:
     for _ in range(2):
-        store.await_results(None).add(**PENDING)
-    store.await_results(ASK_MS).add(**PENDING)
+        store.bind().add(**PENDING)
+    await_results(store, ASK_MS).add(**PENDING)
     assert store.rows(ROWS) == []
 
 

@@ -19,9 +19,10 @@ from premblyd.record.operating import Operator
 from premblyd.run import dispatcher
 from premblyd.store.connections import connect_operator
 from premblyd.store.states import AttemptOutcome
+from tests.features.asking.questions import Confirming
 from tests.support import prembly_api
 from tests.support.database import changing, rows
-from tests.support.dispatching import Dispatching, FakeRunner
+from tests.support.dispatching import FakeRunner
 from tests.support.erasing import forgetting
 from tests.support.jobs import action, action_of, told
 from tests.support.logs import Lines
@@ -58,10 +59,10 @@ class Work:
     def __init__(self, place: DatabaseAddress, api: PremblyApi) -> None:
         self.place, self.api = place, api
 
-    def by(self, *actions: Any, runner: FakeRunner | None = None, **keys: Any) -> Dispatching:
+    def by(self, *actions: Any, runner: FakeRunner | None = None, **keys: Any) -> Confirming:
         """Return a dispatcher with these actions, or ACTIVATE, and Prembly's settings."""
         prembly = self.api.settings(**keys)
-        return Dispatching(self.place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
+        return Confirming(self.place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return rows(self.place, sql)
@@ -371,7 +372,7 @@ async def test_premblys_own_answer_is_silent_about_no_no(work: Work) -> None:
 
 async def test_without_a_key_nothing_runs_unasked(place: DatabaseAddress) -> None:
     plain = action("plain")
-    async with Dispatching(place, ACTIVATE, plain) as at:
+    async with Confirming(place, ACTIVATE, plain) as at:
         await at.add("activate", "plain", **TRUE)
         await at.until(lambda: at.states("plain") == {"succeeded": 1})
         assert at.states("activate") == {"pending": 1}

@@ -15,6 +15,7 @@ from premblyd.features.asking.hooks import Confirmed
 from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.tables import Awaited, Confirmation, Inquiry
 from premblyd.features.keeping import erasing, holds, personrows
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.keeping.erasing import Done, HeldError, Request
 from premblyd.features.keeping.persons import Named
 from premblyd.features.names.tables import VerificationName
@@ -28,10 +29,12 @@ from premblyd.store.schema import TABLES
 from premblyd.store.sqlite import opening
 from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction
+from tests.features.asking.questions import ask
+from tests.features.names.linked import name_one
 from tests.support.jobs import ending
-from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
+from tests.support.queue import SUCCEEDED, claim, claim_once, finish
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, name_one, new_event, transaction_open
+from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
 ADA = Named.user("ada-lovelace")
 OF_ADA: dict[str, Any] = {"user_ref": "ada-lovelace", "reference": "ref-ada"}
@@ -399,7 +402,7 @@ def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
     arrive(store, 1)
     done = erase(store, reason="ticket 7")
     row = "SELECT actor, reason, found_by, subject, events, cancelled FROM erasure"
-    subject = ADA.digest(store.digests)
+    subject = ADA.digest(NameDigests(store.engine.digest_key))
     assert store.rows(row) == [("dpo", "ticket 7", "user_ref", subject, 1, 0)]
     assert "lovelace" not in subject  # whose letters no digest has by chance
     actions = store.rows("SELECT actor, action, note FROM operator_action")

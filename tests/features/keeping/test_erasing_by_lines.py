@@ -17,6 +17,7 @@ from premblyd.features.keeping.persons import Named
 from premblyd.ground.times import DAY_MS
 from premblyd.queue.inbox import NewDelivery
 from premblyd.store.connections import connect_operator, connect_read_only
+from tests.features.asking.questions import ask
 from tests.features.keeping.test_erasing import (
     ABOUT_PERSON,
     ADA,
@@ -28,8 +29,8 @@ from tests.features.keeping.test_erasing import (
     left,
     texts,
 )
-from tests.support.queue import ask
-from tests.support.store import NOW_MS, Store, name_one, store_at
+from tests.features.names.linked import name_one
+from tests.support.store import NOW_MS, Store, store_at
 
 PARTS = "SELECT removed_parts FROM event ORDER BY id"
 ERASED_AT_MS = NOW_MS + DAY_MS

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.keeping import erasurelines
+from premblyd.features.keeping.erased import NameDigests
 from premblyd.features.keeping.erasurelines import (
     NAME,
     Line,
@@ -57,7 +58,7 @@ def test_lines_say_what_was_erased_and_name_nobody(store: Store) -> None:
     lines = lines_of(store)
     of_events = [(each.event_id, each.key) for each in lines if each.event_id]
     assert of_events == [(number, keys[number]) for number in ids]
-    digests = store.digests
+    digests = NameDigests(store.engine.digest_key)
     names = {digests.of_reference("ref-ada"), digests.of_session("session-ada")}
     names.add(digests.of_reference(session_reference("session-ada")))
     assert {each.key for each in lines if not each.event_id} == names

@@ -8,7 +8,8 @@ from premblyd.features.keeping import holds
 from premblyd.features.keeping.persons import Named
 from premblyd.ground.times import DAY_MS
 from tests.features.keeping.test_retention import LATER_MS, sweep
-from tests.support.store import NOW_MS, Store, name_one
+from tests.features.names.linked import name_one
+from tests.support.store import NOW_MS, Store
 
 
 def count(store: Store, table: str) -> int:

@@ -16,7 +16,8 @@ from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import Operator
 from premblyd.store.engine import Database, Statement
 from premblyd.store.tables import Event
-from tests.support.store import NOW_MS, Store, name_one, transaction_open
+from tests.features.names.linked import name_one
+from tests.support.store import NOW_MS, Store, transaction_open
 from tests.support.waiting import wait_until
 
 WAITING = """

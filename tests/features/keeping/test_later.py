@@ -15,12 +15,13 @@ from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
 from premblyd.queue.queue import BODY_GONE, ERASED
 from premblyd.queue.register import Hosts
-from premblyd.run.invocation import of_job
+from premblyd.run.kinds import of_job
 from premblyd.store.columns import PLAIN, Kept, columns
 from premblyd.store.tables import Event
+from tests.features.asking.questions import await_results, question
 from tests.support.erasing import forget, remove_record
 from tests.support.hosts import identity
-from tests.support.queue import LEASE_MS, SUCCEEDED, finish, question
+from tests.support.queue import LEASE_MS, SUCCEEDED, finish
 from tests.support.store import NOW_MS, Store, new_event
 
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
@@ -35,7 +36,7 @@ DELIVERIES = """SELECT delivery.action, state, held_by, confirmed_key
 def arrive(store: Store, *deliveries: NewDelivery, **changes: Any) -> Added:
     """Store a webhook, of a session of its own."""
     changes.setdefault("session_id", None)
-    return store.wait(store.await_results(1).inbox.add(new_event(**changes), deliveries))
+    return store.wait(await_results(store, 1).inbox.add(new_event(**changes), deliveries))
 
 
 def event(store: Store, event_id: int) -> dict[str, Any]:

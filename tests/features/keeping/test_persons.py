@@ -6,7 +6,8 @@ from premblyd.features.keeping import persons
 from premblyd.features.keeping.persons import Named, Person
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
-from tests.support.store import NOW_MS, Store, name_one, new_event
+from tests.features.names.linked import name_one
+from tests.support.store import NOW_MS, Store, new_event
 
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}

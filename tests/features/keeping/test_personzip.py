@@ -22,9 +22,10 @@ from premblyd.store import tables
 from premblyd.store.columns import PERSONAL, SECRET, Table, columns
 from premblyd.store.connections import connect_operator, connect_read_only
 from tests.features.keeping.test_persons import arrive
+from tests.features.names.linked import name_one
 from tests.support.chromium import file_opened, needs_chromium
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, name_one
+from tests.support.store import NOW_MS, Store
 
 ADA = Named.user("ada")
 

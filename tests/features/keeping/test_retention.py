@@ -16,8 +16,9 @@ from premblyd.store.columns import PLAIN, ColumnType, Kept, Table, columns
 from premblyd.store.engine import Statement
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from premblyd.store.tables import Delivery, Event
+from tests.features.names.linked import name_one
 from tests.support.database import changing
-from tests.support.store import NOW_MS, Store, name_one, new_rejection, store_at, transaction_open
+from tests.support.store import NOW_MS, Store, new_rejection, store_at, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 

@@ -22,8 +22,9 @@ from premblyd.record import troubles
 from premblyd.record.told import Situation
 from premblyd.run import dispatcher
 from premblyd.store.connections import connect_read_only
+from tests.features.asking.questions import Confirming
 from tests.support.database import by_hand, rows
-from tests.support.dispatching import Dispatching, FakeRunner
+from tests.support.dispatching import FakeRunner
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
 from tests.support.queue import claim_once, ids
@@ -54,8 +55,8 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.features.turns.once.MIN_HOLD_MS", 20)
 
 
-def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
-    return Dispatching(place, *(actions or (ACTIVATE,)), prembly=api.settings(), **keys)
+def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Confirming:
+    return Confirming(place, *(actions or (ACTIVATE,)), prembly=api.settings(), **keys)
 
 
 def answer_of(asked: str, **more: Any) -> NewAnswer:
@@ -69,7 +70,7 @@ def says(**names: str) -> bytes:
     return json.dumps({"data": {"verification_status": "VERIFIED", **names}}).encode()
 
 
-async def add(at: Dispatching, **names: str) -> None:
+async def add(at: Confirming, **names: str) -> None:
     """Store an event that says VERIFIED, under these names."""
     document = {"verification": {"status": "VERIFIED"}, **names}
     verdict = payload.recognise(document)

@@ -20,6 +20,7 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import NewDelivery, add_event
 from premblyd.queue.register import Identity
 from premblyd.store.engine import Transaction
+from tests.features.postgresql.patience import impatient
 from tests.support import postgresql
 from tests.support.database import url_of
 from tests.support.logs import Lines
@@ -28,7 +29,6 @@ from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import (
     NOW_MS,
     Store,
-    impatient,
     is_fault,
     new_event,
     reason,

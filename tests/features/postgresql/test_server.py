@@ -17,6 +17,7 @@ from premblyd.features.postgresql.transaction import NOT_ON_STANDBY
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.store.connections import backend
+from tests.features.postgresql.patience import impatient
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
@@ -26,7 +27,7 @@ from tests.support.pooler import pooler
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
 from tests.support.queue import claim
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, impatient, new_event
+from tests.support.store import NOW_MS, Store, new_event
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 

@@ -68,7 +68,8 @@ def success(job: Job) -> Callable[[Transaction], Any]:
     """Return what writes down that the hook has succeeded."""
 
     def change(transaction: Transaction) -> Any:
-        transaction.lock(order.locks_to_end(job))
+        assert job.group is not None
+        transaction.lock(order.locks_to_end(job.group))
         report = Report(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS))
         return FINISH.run(transaction, [report])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.run.invocation import NOT_STORED
+from premblyd.run.kinds import NOT_STORED
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

@@ -18,7 +18,7 @@ from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
 from premblyd.record import troubles
 from premblyd.record.told import Item, Situation, Trouble
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.store.connections import connect_read_only
 from premblyd.store.states import AttemptOutcome
 from tests.support.commands import run

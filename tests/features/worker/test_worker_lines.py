@@ -22,7 +22,7 @@ from premblyd.features.worker.protocol import (
     require_ready,
 )
 from premblyd.prembly import bodies
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from tests.support.jobs import KEY, invocation
 from tests.support.rows import for_each
 

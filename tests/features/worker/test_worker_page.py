@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.worker.protocol import AnswerKind, delivery_line, hello
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from tests.features.worker.working import Working, outcomes
 from tests.support.jobs import invocation
 from tests.support.pages import BLOCKS, PAGES, Block, blocks, explained, in_backticks

@@ -12,7 +12,7 @@ import pytest
 from premblyd.features.worker import conversation, workerprocess
 from premblyd.features.worker.conversation import UNHEARD, UNREAD
 from premblyd.run import starting
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.starting import TAKEN_OVER, Permit
 from tests.features.worker.working import ANSWERS_OK, WAIT, Working, end, of_delivery, shell
 from tests.support.jobs import action

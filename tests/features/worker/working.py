@@ -14,7 +14,7 @@ from premblyd.config.models import Action
 from premblyd.features.worker.conversation import Conversation
 from premblyd.features.worker.worker import WorkerRunner
 from premblyd.queue.jobs import Result
-from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import FREE, Permit
 from tests.support.jobs import action, invocation, settings

@@ -96,32 +96,15 @@ def test_a_wider_mode_is_taken_away_and_a_narrower_one_stays(
 OPENERS: list[Opener] = [opening.prepare, opening.connect_read_only, opening.connect_operator]
 
 
-@pytest.mark.parametrize("table", ["record SET schema_digest", "schema_part SET digest"])
 @pytest.mark.parametrize("opener", [*OPENERS, opening.require_usable])
-def test_the_schema_of_another_build_is_refused_and_left(
-    path: Path, opener: Opener, table: str
-) -> None:
+def test_the_schema_of_another_build_is_refused_and_left(path: Path, opener: Opener) -> None:
     with closing(opening.connect(path)) as other:
-        other.execute_sql(f"UPDATE {table} = 'other'")
+        other.execute_sql("UPDATE record SET schema_digest = 'other'")
     before = path.read_bytes()
     with pytest.raises(SchemaError, match="made by another build of premblyd") as caught:
         opener(path)
     assert caught.value.exit_code == 78
     assert path.read_bytes() == before
-
-
-def test_what_a_feature_lacks_is_made_and_what_one_has_that_is_gone_stays(path: Path) -> None:
-    with closing(opening.connect(path)) as other:
-        other.execute_sql("DROP TABLE pause")
-        other.execute_sql("UPDATE schema_part SET feature = 'gone' WHERE feature = 'pause'")
-    opening.require_usable(path)
-    with pytest.raises(SchemaError, match=r"lacks the tables of pause\. The daemon makes them"):
-        opening.connect_read_only(path)
-    assert not opening.prepare(path)
-    with closing(opening.connect_read_only(path)) as made:
-        assert made.table_exists("pause")
-        names = {name for (name,) in made.execute_sql("SELECT feature FROM schema_part")}
-    assert names == {"gone", *schema.parts()} - {""}
 
 
 def test_a_schema_that_can_not_be_made_leaves_nothing_of_it(

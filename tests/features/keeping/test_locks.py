@@ -2,6 +2,7 @@
 nobody else writes meanwhile: what is held here is that they ask for it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +18,18 @@ from premblyd.prembly.payload import Outcome
 from premblyd.record.operating import EVENTS, Operator
 from premblyd.store.engine import Transaction
 from premblyd.store.sqlite.transaction import SqliteTransaction
+from tests.features.asking.questions import await_results
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
 PERSON = Named.user("user-1")
 PERIODS = Retention.model_validate({"record": "30d"})
 LOOKED = "a statement"
+
+
+@pytest.fixture
+def place(path: Path) -> Path:
+    return path
 
 
 @pytest.fixture(name="taken")
@@ -71,7 +78,7 @@ def test_what_begins_or_ends_a_waiting_has_the_locks_of_its_references(
         event = new_event(reference.encode(), reference=reference, outcome=Outcome.PENDING)
         store.wait(store.inbox.add(event, []))
 
-    store.await_results(1)
+    await_results(store, 1)
     arrive("new")
     assert locked() == {lock_name("new")}
     answer = NewAnswer(webhook=new_event(reference="its-own"), deliveries=[], asked="new")

@@ -9,7 +9,9 @@ from premblyd.features.asking.states import InquiryResult, Purpose
 from premblyd.features.asking.stored import found_events
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.store.connections import connect_operator
-from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
+from tests.features.asking.questions import ask, await_results
+from tests.support.engines import place as place  # noqa: PLC0414 (a fixture)
+from tests.support.queue import SUCCEEDED, claim, claim_once, finish
 from tests.support.rows import for_each
 from tests.support.store import Store, new_event
 
@@ -20,7 +22,7 @@ PENDING: dict[str, Any] = {"outcome": Outcome.PENDING, "response_code": "02"}
 
 def arrive(store: Store, number: int, reference: str, **changes: Any) -> None:
     event = new_event(b"%d" % number, reference=reference, token=None, **changes)
-    store.wait(store.await_results(60_000).inbox.add(event, []))
+    store.wait(await_results(store, 60_000).inbox.add(event, []))
 
 
 @for_each("reference", [PLAIN, *OTHERS])

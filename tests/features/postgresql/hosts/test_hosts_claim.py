@@ -17,6 +17,7 @@ from premblyd.queue.jobs import Claimable, Claimed, Job, Room
 from premblyd.store.connections import connect_operator
 from premblyd.store.engine import Lookup
 from premblyd.store.tables import Delivery, Event
+from tests.features.asking.questions import await_results
 from tests.support.queue import FAILED, LATER_MS, LEASE_MS, SUCCEEDED, add_many, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
@@ -167,8 +168,8 @@ def test_a_claim_points_at_no_delivery_that_may_be_gone_in_a_moment(hosts: list[
 def test_nothing_is_settled_by_an_event_that_may_be_gone_in_a_moment(hosts: list[Store]) -> None:
     a, b, _ = hosts
     pending = new_event(b"1", outcome=Outcome.PENDING, token=None)
-    a.wait(a.await_results(1).inbox.add(pending, []))
-    a.wait(a.await_results(None).inbox.add(new_event(b"2", token=None), []))
+    a.wait(await_results(a, 1).inbox.add(pending, []))
+    a.wait(a.bind().inbox.add(new_event(b"2", token=None), []))
     with transaction_open(a, lambda transaction: transaction.look_up(EVENTS, [2])):
         due = b.wait(AwaitedQueue(b.writer).due(LATER_MS, 9, ()))
         assert (due.waiting, due.has_settled) == ([], False)
@@ -194,7 +195,7 @@ def at_once(hosts: list[Store], *works: Awaitable[Any]) -> list[Any]:
 
 async def add(host: Store, body: bytes, **changes: Any) -> Added:
     webhook = new_event(body, **changes)
-    return await host.await_results(1).inbox.add(webhook, [NewDelivery("crm", 3)])
+    return await await_results(host, 1).inbox.add(webhook, [NewDelivery("crm", 3)])
 
 
 def test_what_arrives_in_the_moment_of_an_erasure_is_erased_too(hosts: list[Store]) -> None:

@@ -17,6 +17,7 @@ from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Room
 from premblyd.record.operating import Change, Operator
 from premblyd.store.states import State
+from tests.features.asking.questions import await_results
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event
@@ -136,7 +137,7 @@ class Hosts:
 @pytest.mark.postgresql
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)  # else nobody writes meanwhile
 def test_whatever_hosts_do_at_once_ends_as_on_one(store: Store) -> None:
-    stores = [store.beside(name).await_results(1) for name in "abcd"]
+    stores = [await_results(store.beside(name), 1) for name in "abcd"]
     try:
         hosts = Hosts(stores, random.Random(ROUNDS))
         for _ in range(ROUNDS):
