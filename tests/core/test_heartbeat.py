@@ -15,7 +15,7 @@ from tests.support import postgresql
 from tests.support.clock import SettableClock
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
-from tests.support.home import ALIVE, DOWNTIMES, HOUR_MS, PREMBLY, Home, age
+from tests.support.home import ALIVE, DOWNTIMES, HOUR_MS, Home, age
 from tests.support.logs import logged
 from tests.support.store import Store
 from tests.support.waiting import until
@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 @pytest.mark.process
 def test_a_kill_leaves_the_last_heartbeat_and_the_next_start_tells_of_it(tmp_path: Path) -> None:
-    with Premblyd(tmp_path, prembly=PREMBLY) as daemon:
+    with Premblyd(tmp_path) as daemon:
         daemon.start()
         began = daemon.rows(ALIVE)
         daemon.kill()

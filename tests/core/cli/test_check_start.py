@@ -14,9 +14,7 @@ import pytest
 
 from tests.support.commands import json_of, run, run_process
 from tests.support.configuration import configuration
-from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, prepared_file
-from tests.support.ports import free_port
 from tests.support.users import plain_user
 
 pytestmark = pytest.mark.sqlite  # of a server: tests/features/postgresql/test_cli_postgresql.py
@@ -108,23 +106,6 @@ def test_what_may_not_be_written_is_told(open_folder: Path, closed: str) -> None
         with plain_user():
             found = obstacle(config)
     assert found == f"Can't use {place} for the database: Permission denied"
-
-
-@pytest.mark.process
-def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
-    ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-    with Premblyd(tmp_path, listen=ports[0], console={"listen": ports[1]}) as daemon:
-        daemon.start()
-        daemon.config.chmod(0o640)
-        assert json_of(daemon.config, "check")["warnings"] == []
-        for changes in (
-            {"listen": ports[1], "console": {"listen": ports[0]}},
-            {"listen": ports[0].replace("127.0.0.1", "0.0.0.0")},
-        ):
-            daemon.configure(**changes)
-            done = run("check", "--config", daemon.config)
-            assert (done.code, "can't start" in done.err) == (0, False), done.err
-            assert f"pid {daemon.process.pid}" in done.out
 
 
 @pytest.mark.process

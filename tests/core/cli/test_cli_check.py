@@ -11,7 +11,6 @@ import pytest
 from tests.support.commands import json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.ports import free_port
 from tests.support.webhooks import KEY
 
 
@@ -81,27 +80,6 @@ def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path, daemon: Pre
     assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "systemd's reload begins so"
     daemon.reload()
     assert warnings(daemon.config) == []
-
-
-@pytest.mark.process
-def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premblyd) -> None:
-    """One daemon for all: each is put back before the next."""
-    pid = daemon.start().process.pid
-    same = json.loads(daemon.config.read_text())
-    daemon.config.chmod(0o640)
-    other = f"127.0.0.1:{free_port()}"
-    for number, (key, value, told) in enumerate(
-        [
-            ("hosts", {"name": "another"}, "started with another `hosts`"),
-            ("listen", other, "started with another `listen`"),
-        ]
-    ):
-        daemon.config.write_text(json.dumps(same | {key: value}))
-        words = [f"the running daemon (pid {pid}) {told}: restart it"]
-        assert warnings(daemon.config) == words
-        daemon.reload()
-        assert daemon.log("config.needs_restart")[number]["setting"] == key
-        assert warnings(daemon.config) == words
 
 
 @pytest.mark.process

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,9 +49,6 @@ def logging_to(
         process.wait()
 
 
-PASSED = b'{"response_code": "00", "verification": {"reference": "sample-sdk-000%b"}}'
-
-
 def listens(path: Path) -> bool:
     """Return whether somebody listens on a socket: it has its name a moment earlier."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -83,22 +79,6 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, pipe: tuple[int, 
     os.close(reader)
     assert "daemon.started" in [json.loads(line)["event"] for line in got.splitlines()[:3]]
     assert got.count(b"webhook.received") < 40, "the pipe was never full"
-
-
-def test_the_log_names_no_verification_if_what_names_a_person_has_a_period(tmp_path: Path) -> None:
-    actions = [shell("act", "true")]
-    with Premblyd(tmp_path, actions=actions, retention={"identity": "1y"}) as daemon:
-        daemon.start()
-        assert daemon.send(PASSED % b"1").status == 200
-        wait_until(lambda: "attempt.finished" in daemon.log_text())
-        daemon.reload(actions=actions)
-        assert daemon.send(PASSED % b"2").status == 200
-        wait_until(lambda: daemon.log_text().count("attempt.finished") == 2)
-        assert daemon.stop() == 0
-        logged = [json.loads(line) for line in daemon.log_text().splitlines()]
-    references = {line["event_id"]: line["reference"] for line in logged if "reference" in line}
-    assert re.fullmatch("~[0-9a-f]{8}", references[1])
-    assert references[2] == "sample-sdk-0002"
 
 
 def test_a_closed_standard_error_stops_nothing_and_is_no_file_of_ours(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 from premblyd.config.hooks import KINDS
 from premblyd.run.kinds import RUNNERS
 from tests.support.daemon import Premblyd
-from tests.support.pages import ROOT
 
 BODY = b'{"response_code":"00","verification":{"reference":"ref-1"}}'
 # In another process: here the kind would be there for all other tests.
+ROOT = Path(__file__).parents[3]
 ADDING_A_KIND = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tests.support.append_hook"
 
 

@@ -145,7 +145,7 @@ def test_absent_values_are_empty_absent_variables_away(monkeypatch: pytest.Monke
     seen = variables(invocation())
     assert seen.pop("PATH") == DEFAULT_PATH
     assert all(name.startswith("PREMBLY_") for name in seen)
-    assert {"REFERENCE", "FACE_MATCH", "CONFIRMED"} <= {
+    assert {"REFERENCE", "FACE_MATCH"} <= {
         name.removeprefix("PREMBLY_") for name, value in seen.items() if not value
     }
 

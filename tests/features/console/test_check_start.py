@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import run
+from tests.support.commands import json_of, run
 from tests.support.configuration import configuration
+from tests.support.daemon import Premblyd
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.sqlite  # of a server: tests/features/postgresql/test_cli_postgresql.py
 
@@ -52,3 +54,20 @@ def test_a_port_that_another_program_has_is_told(tmp_path: Path) -> None:
         done = run("check", "--config", config)
     assert done.code == 0, "webhooks are taken without a console"
     assert f"warning: the console can't start: Can't listen on {where}: " in done.err
+
+
+@pytest.mark.process
+def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
+    ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    with Premblyd(tmp_path, listen=ports[0], console={"listen": ports[1]}) as daemon:
+        daemon.start()
+        daemon.config.chmod(0o640)
+        assert json_of(daemon.config, "check")["warnings"] == []
+        for changes in (
+            {"listen": ports[1], "console": {"listen": ports[0]}},
+            {"listen": ports[0].replace("127.0.0.1", "0.0.0.0")},
+        ):
+            daemon.configure(**changes)
+            done = run("check", "--config", daemon.config)
+            assert (done.code, "can't start" in done.err) == (0, False), done.err
+            assert f"pid {daemon.process.pid}" in done.out
