@@ -38,7 +38,7 @@ ROOMS = {
 }
 # How many lines a room may have. What needs more shows first what can go.
 BUDGETS = """
-ground 2340, prembly 1320, config 1490, store 2370, queue 2550, receive 1600, run 1775, record 2450,
+ground 2340, prembly 1320, config 1520, store 2370, queue 2550, receive 1600, run 1775, record 2470,
 services 70, presence 140, daemon 315, process 175, cli 1790, __main__ 5, __init__ 5, feature 117,
 features 20, postgresql 2960, encryption 515, keeping 4133, pause 370, reading 300, names 190,
 worker 950, turns 1010, asking 5990, statistics 630, watch 1030, backup 1030, console 2350,

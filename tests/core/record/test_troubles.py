@@ -15,7 +15,7 @@ from premblyd.run import starting
 from premblyd.store.engine import Database
 from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish
 from tests.support.store import NOW_MS, Store, new_rejection
-from tests.support.troubles import DAY_MS, found, kinds, run_all
+from tests.support.troubles import DAY_MS, OLD_MS, found, kinds, run_all
 from tests.support.troubles import record as record  # noqa: PLC0414 (a fixture)
 
 
