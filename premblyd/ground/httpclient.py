@@ -1,6 +1,7 @@
 """The HTTP client of hooks, heartbeats, questions to Prembly and `premblyd send`: bounded, and
 obeying no environment variable."""
 
+import asyncio
 import email.utils
 import os
 import ssl
@@ -157,10 +158,14 @@ class HttpClient:
 
         try:
             self._have_a_handle()
-            fetched = await self._client.fetch(
+            fetching = self._client.fetch(
                 _for_tornado(request, timeout_s, ca_file or self._ca_file, prepare),
                 raise_error=False,
             )
+            # A cancelled `await` would cancel it too, and Tornado logs what comes after that.
+            fetching.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.wait((fetching,))
+            fetched = fetching.result()
         except HTTPClientError as failure:  # raise_error=False is about status codes alone
             if incoming.endless:
                 return incoming.response(incoming.status)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import email.utils
+import gc
 import gzip
 import hmac
 import json
@@ -460,6 +461,26 @@ def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path:
         )
     assert done.stdout.splitlines() == ["0 the TLS certificate is not trusted", "200 None"]
     assert not (tmp_path / "keys").exists()
+
+
+def test_a_request_given_up_that_fails_later_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with closing(HttpClient()) as client, socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+            sending = asyncio.create_task(client.send(Request(url, []), 60))
+            connection, _ = await loop.sock_accept(server)
+            sending.cancel()
+            await asyncio.wait((sending,))
+            assert sending.cancelled()
+            connection.close()
+            while not client._client._free_list:  # until libcurl has seen that
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_nothing_but_http_is_spoken() -> None:
